@@ -22,65 +22,79 @@ import (
 // Kind names one step. The values are the protocol with init.c: append only.
 type Kind uint16
 
-// The steps. Each comment is the step's contract: a0.. are Step.Nums, s0.. are
-// Step.Strs. "slot" is an index into the descriptor table of the process that
-// executes the plan; paths marked (root) are resolved below slot a0 with
-// openat2(2) RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS.
+// The steps. n0.. are Step.Nums, s0.. are Step.Strs. "slot" is an index into
+// the descriptor table of the process that executes the plan ([Cwd] means its
+// own "/"). Paths marked (root) are resolved below the slot named before them
+// with openat2(2) RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS: they cannot leave it.
 const (
-	_              Kind = iota
-	MountPrivate        // make every mount of this namespace private
-	Fsmount             // a0 slot, a1 fsmount attrs; s0 type, s1 "key\0value\0…" options
-	OpenTree            // a0 slot, a1 flags (Recursive|Optional|Empty), a2 attr set, a3 attr clear, a4 source slot (Empty); s0 path
-	Attach              // a0 root slot, a1 mount slot, a2 resolve flags; s0 target (root)
-	Setattr             // a0 root slot, a1 recursive, a2 attr set, a3 attr clear; s0 path (root)
-	Mkdir               // a0 root slot, a1 mode, a2 uid, a3 gid (or NoID), a4 flags (Exist: may exist); s0 path (root)
-	Symlink             // a0 root slot; s0 target text, s1 path (root)
-	Mknod               // a0 root slot, a1 mode, a2 dev; s0 path (root)
-	WriteFile           // a0 root slot, a1 mode; s0 path (root), s1 contents
-	Idmap               // a0 mount slot, a1 disk uid, a2 host uid, a3 disk gid, a4 host gid
-	Pivot               // a0 new-root slot: pivot_root(2) into it and detach the old root
-	Chroot              // unused position kept for the protocol
-	Listen              // a0 slot: AF_UNIX SOCK_STREAM listener; s0 absolute path, mode 0666
-	JoinCgroup          // a0 slot of an opened v1 `tasks` file: write "0"
-	Setid               // a0 uid, a1 gid, a2 keep supplementary groups
-	Unshare             // a0 clone flags
-	Hostname            // s0
-	Loopback            // bring lo up
-	Undumpable          // PR_SET_DUMPABLE 0
-	Keyring             // join a new anonymous session keyring
-	Rlimit              // a0 resource, a1 soft, a2 hard
-	Umask               // a0
-	Affinity            // s0 raw cpu mask
-	OOMScore            // a0 (offset by 1000) to /proc/self/oom_score_adj
-	TimeOffset          // s0 text for /proc/self/timens_offsets
-	Connect             // a0 protocol version, a1 epoch; s0 socket path, s1 actor id, s2 nonce: dial, Hello, wait for Welcome
-	TTY                 // allocate a terminal below slot a0 (root); a1 rows, a2 cols: becomes stdio 0..2, master is sent out
-	Stdio               // a0,a1,a2 slots for descriptors 0,1,2
-	Fork                // what follows is executed by the program's process only
-	Setsid              // a0: 1 = make descriptor 0 the controlling terminal
-	Chdir               // s0
-	Securebits          // a0 bits
-	DropBounding        // drop every capability from the bounding set
-	DropCaps            // empty all capability sets
-	NoNewPrivs          //
-	Landlock            // a0 handled fs, a1 handled net, a2 scoped, a3 ABI: restrict with the rules of the following LandlockPath steps
-	LandlockPath        // a0 allowed access; s0 path; must precede Landlock
-	Seccomp             // a0 flags (SECCOMP_FILTER_FLAG_*); s0 raw sock_filter array
-	CloseFrom           // a0 first: mark every descriptor >= a0 close-on-exec
-	Confined            // announce confinement to the supervisor and wait for its word
-	Exec                // a0 argc, a1 envc; s0 path, s1 args "a\0b\0", s2 env, s3 PATH list for lookup ("" = s0 is a path)
+	_                Kind = iota
+	MountPrivate          // make every mount of this namespace private
+	Fsmount               // n0 slot, n1 mount attributes; s0 type, s1 options "key\0value\0…": a new superblock, detached
+	OpenTree              // n0 slot, n1 flags, n2 attributes to set, n3 to clear, n4 source slot with Empty; s0 path: a detached bind
+	Attach                // n0 root, n1 mount slot, n2 extra RESOLVE_ flags; s0 target (root)
+	Setattr               // n0 root, n1 Recursive or 0, n2 set, n3 clear; s0 path (root)
+	Mkdir                 // n0 root, n1 mode, n2 uid, n3 gid (NoID: leave), n4 flags; s0 path (root)
+	Symlink               // n0 root; s0 the link's text, s1 path (root)
+	Mknod                 // n0 root, n1 mode, n2 device; s0 path (root)
+	WriteFile             // n0 root, n1 mode, n2 flags; s0 path (root), s1 contents
+	Idmap                 // n0 mount slot, n1 uid on disk, n2 uid seen, n3 gid on disk, n4 gid seen
+	Pivot                 // n0 slot: pivot_root(2) into it, detach the old root
+	Listen                // n0 slot, n1 slot or NoSlot; s0 path: a stream listener, and in n1 a detached bind of its file
+	JoinCgroup            // n0 slot of an opened v1 "tasks" file: the child moves itself
+	Sync                  // wait until the launcher has written the id maps; EOF means it is gone
+	Setid                 // n0 uid, n1 gid, n2 1 = keep supplementary groups
+	Unshare               // n0 CLONE_NEW… flags
+	Setns                 // n0 slot, n1 CLONE_NEW… flag
+	OpenFile              // n0 slot, n1 open(2) flags; s0 path
+	Hostname              // s0
+	Loopback              // bring lo up
+	Undumpable            // PR_SET_DUMPABLE 0
+	Subreaper             // PR_SET_CHILD_SUBREAPER 1
+	Keyring               // join a new anonymous session keyring
+	Rlimit                // n0 resource, n1 soft, n2 hard
+	Umask                 // n0
+	Affinity              // s0 raw cpu mask
+	OOMScore              // n0 value + 1000
+	TimeOffsets           // s0 text for /proc/self/timens_offsets
+	Connect               // n0 protocol version, n1 epoch; s0 socket, s1 actor, s2 nonce: dial, Hello, await Welcome
+	TTY                   // n0 rows, n1 columns, n2 slot, n3 uid, n4 gid: a terminal; its master leaves with Ready
+	Stdio                 // n0, n1, n2 slots that become descriptors 0, 1, 2
+	Fork                  // n0 1 = own memory image; what follows is the program's process
+	Setsid                // n0 1 = descriptor 0 becomes the controlling terminal
+	Chdir                 // s0
+	Securebits            // n0 SECBIT_… flags
+	DropBounding          // empty the bounding set
+	DropCaps              // empty every other capability set
+	NoNewPrivs            // PR_SET_NO_NEW_PRIVS 1
+	LandlockCreate        // n0 handled file access, n1 handled network access, n2 scopes, n3 attribute size
+	LandlockPath          // n0 allowed access, n1 flags; s0 path
+	LandlockRestrict      // enforce the ruleset
+	Seccomp               // n0 SECCOMP_FILTER_FLAG_…; s0 struct sock_filter array
+	CloseFrom             // n0: descriptors from here on close at exec
+	Confined              // tell the supervisor that confinement is complete, wait for its word
+	Exec                  // n0 argc, n1 envc; s0 program, s1 args "a\0…", s2 env, s3 PATH to search ("": s0 is a path)
 	kindEnd
+)
+
+// Slots with a meaning of their own. Descriptors sent with a request arrive
+// from SlotRequest on; the last two are handed back to the supervisor.
+const (
+	SlotRequest = 16
+	SlotListen  = 40
+	SlotScratch = 41
+	Cwd         = 255
+	NoSlot      = 255
 )
 
 // NoID in a uid or gid field means "leave it".
 const NoID = ^uint64(0)
 
-// Flags of OpenTree and Mkdir.
+// Flags of OpenTree, Mkdir, WriteFile and LandlockPath.
 const (
-	Recursive = 1 << iota
-	Optional  // absent source: leave the slot empty; Attach then skips it
-	Empty     // clone the tree that slot a4 refers to (AT_EMPTY_PATH)
-	Exist     // Mkdir: an existing directory is fine
+	Recursive = 1 << iota // OpenTree: submounts too
+	Optional              // an absent path is skipped; Attach of an empty slot is too
+	Empty                 // OpenTree: clone the tree that slot n4 refers to
+	Exist                 // Mkdir, WriteFile: may exist already
 )
 
 // Step is one instruction. Strs may hold arbitrary bytes.

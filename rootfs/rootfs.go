@@ -1,0 +1,130 @@
+// Package rootfs says what a sandbox's file system consists of: where the root
+// comes from, what the skeleton around it is, and what of the host may show.
+//
+//	entries, err := rootfs.Skeleton(rootfs.Source{Kind: rootfs.Host}, rootfs.Identity{UID: 1000, GID: 1000, Hostname: "sandbox"})
+//
+// gives the directories, small files, device nodes and read-only binds of the
+// default root as plain data. Package spawn/native turns them into kernel steps.
+//
+// Non-goals: mounting (the init does), and images from registries.
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+)
+
+// Kind is where a root comes from. The zero value is Host.
+type Kind uint8
+
+const (
+	Host    Kind = iota // the host's system directories, read-only, nothing of its users
+	Scratch             // empty but for the skeleton
+	Dir                 // a directory of the caller's
+	Tar                 // an archive, unpacked into memory
+)
+
+// String is the kind as reports show it.
+func (k Kind) String() string { return [...]string{"host", "scratch", "dir", "tar"}[k&3] }
+
+// Source is a root as the user named it.
+type Source struct {
+	Kind     Kind
+	Path     string // of Dir and Tar, absolute
+	Writable bool   // a layer on top takes changes; gone with the actor
+}
+
+// Parse reads a --root value: "host" (or ""), "scratch", a directory or a tar archive.
+func Parse(s string) (Source, error) {
+	switch s {
+	case "", "host":
+		return Source{Kind: Host}, nil
+	case "scratch":
+		return Source{Kind: Scratch}, nil
+	}
+	abs, err := absolute(s)
+	if err != nil {
+		return Source{}, err
+	}
+	st, err := os.Stat(abs)
+	switch {
+	case err != nil:
+		return Source{}, fmt.Errorf("root %q: %w (want host, scratch, a directory or a tar archive)", s, err)
+	case st.IsDir():
+		return Source{Kind: Dir, Path: abs}, nil
+	case st.Mode().IsRegular():
+		return Source{Kind: Tar, Path: abs}, nil
+	}
+	return Source{}, fmt.Errorf("root %q: is neither a directory nor a regular file", s)
+}
+
+// Mount is a piece of the host that the user lets in.
+type Mount struct {
+	Source   string // absolute, on the host
+	Target   string // absolute, in the sandbox
+	Writable bool   // the zero value is read-only
+}
+
+// ErrMount is wrapped by every refusal of a mount.
+var ErrMount = errors.New("mount refused")
+
+// reserved are places that the sandbox itself makes; a mount over them would take its walls away.
+var reserved = []string{"/proc", "/dev", "/run/sandboxd", "/sys"}
+
+// ParseMount reads SOURCE:TARGET[:ro|rw], read-only unless rw is said.
+func ParseMount(s string) (Mount, error) {
+	parts := strings.Split(s, ":")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" {
+		return Mount{}, fmt.Errorf("%w: %q: want SOURCE:TARGET[:ro|rw]", ErrMount, s)
+	}
+	m := Mount{Target: path.Clean(parts[1])}
+	if len(parts) == 3 {
+		switch parts[2] {
+		case "ro":
+		case "rw":
+			m.Writable = true
+		default:
+			return Mount{}, fmt.Errorf("%w: %q: mode %q is neither ro nor rw", ErrMount, s, parts[2])
+		}
+	}
+	var err error
+	if m.Source, err = absolute(parts[0]); err != nil {
+		return Mount{}, fmt.Errorf("%w: %q: %w", ErrMount, s, err)
+	}
+	return m, m.Check()
+}
+
+// Check refuses a mount that cannot be or must not be.
+func (m Mount) Check() error {
+	switch {
+	case !path.IsAbs(m.Target) || strings.ContainsRune(m.Target+m.Source, 0):
+		return fmt.Errorf("%w: target %q is not an absolute path", ErrMount, m.Target)
+	case !path.IsAbs(m.Source):
+		return fmt.Errorf("%w: source %q is not an absolute path", ErrMount, m.Source)
+	case m.Target == "/":
+		return fmt.Errorf("%w: target / is the root itself; use --root %s", ErrMount, m.Source)
+	}
+	for _, r := range reserved {
+		if m.Target == r || strings.HasPrefix(m.Target, r+"/") {
+			return fmt.Errorf("%w: target %q lies in %s, which the sandbox makes itself", ErrMount, m.Target, r)
+		}
+	}
+	if _, err := os.Stat(m.Source); err != nil {
+		return fmt.Errorf("%w: source: %w", ErrMount, err)
+	}
+	return nil
+}
+
+func absolute(p string) (string, error) {
+	if path.IsAbs(p) {
+		return path.Clean(p), nil
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("resolve %q: %w", p, err)
+	}
+	return path.Join(wd, p), nil
+}

@@ -1,0 +1,163 @@
+package spawn
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/namespaces/landlock"
+	"sandboxd/rootfs"
+	"sandboxd/spawn/plan"
+)
+
+// Securebits that take root's powers from uid 0 for good: no capability by
+// uid, none kept, none ambient (capabilities(7)). With empty sets and
+// no_new_privs they make the bounding set redundant at an eighth of its cost.
+const securebits = 1<<0 | 1<<1 | // NOROOT, locked
+	1<<2 | 1<<3 | // NO_SETUID_FIXUP, locked
+	1<<5 | // KEEP_CAPS locked off
+	1<<6 | 1<<7 // NO_CAP_AMBIENT_RAISE, locked
+
+// ConfineSteps is the end of every plan, executed by the program's process:
+// identity, limits of the process, the last walls, exec. namespaced tells that
+// it has a user namespace of its own, in which it holds the capabilities that
+// changing the identity and the securebits takes.
+func ConfineSteps(r *Request, namespaced bool) ([]plan.Step, error) {
+	var s []plan.Step
+	add := func(k plan.Kind, nums []uint64, strs ...string) {
+		s = append(s, plan.Step{Kind: k, Nums: nums, Strs: strs})
+	}
+	for _, l := range r.Rlimits {
+		add(plan.Rlimit, []uint64{uint64(l.Resource), l.Soft, l.Hard})
+	}
+	if namespaced || r.Host != nil {
+		if r.Bounding {
+			add(plan.DropBounding, nil)
+		}
+		add(plan.Securebits, []uint64{securebits})
+	}
+	switch {
+	case r.Host != nil && namespaced:
+		add(plan.Setid, []uint64{uint64(r.UID), uint64(r.GID), 1})
+	case r.Host != nil:
+		add(plan.Setid, []uint64{uint64(r.Host.UID), uint64(r.Host.GID), 0})
+	}
+	add(plan.Chdir, nil, r.Dir) // as the program, so that it cannot start where it may not go
+	add(plan.DropCaps, nil)
+	add(plan.NoNewPrivs, nil)
+	if r.Landlock {
+		walls, err := landlockSteps(r, namespaced)
+		if err != nil {
+			return nil, err
+		}
+		s = append(s, walls...)
+	}
+	add(plan.CloseFrom, []uint64{3})
+	if r.Filter != nil {
+		var flags uint64
+		if r.Notify {
+			// Killable: a signal to the caller would else repeat the notification.
+			flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+		}
+		add(plan.Seccomp, []uint64{flags}, string(r.Filter))
+	}
+	if r.Inspect != nil {
+		add(plan.Confined, nil)
+	}
+	if len(r.Argv) == 0 || r.Argv[0] == "" {
+		return nil, fmt.Errorf("no program: argv is empty")
+	}
+	for what, list := range map[string][]string{"argument": r.Argv, "environment variable": r.Env} {
+		for i, v := range list {
+			if strings.ContainsRune(v, 0) {
+				return nil, fmt.Errorf("%s %d contains a NUL byte, which no program can receive", what, i)
+			}
+		}
+	}
+	search := ""
+	if !strings.Contains(r.Argv[0], "/") {
+		search = lookup(r.Env, "PATH")
+	}
+	add(plan.Exec, []uint64{uint64(len(r.Argv)), uint64(len(r.Env))}, r.Argv[0], nulList(r.Argv), nulList(r.Env), search)
+	return s, nil
+}
+
+// landlockSteps are the second wall: where the program may read, write and
+// execute, said once more by path, so that one mistake in the mounts is not
+// enough. They stand after Fork, so that signal scoping separates the program
+// from its init.
+func landlockSteps(r *Request, namespaced bool) ([]plan.Step, error) {
+	abi, err := landlock.ABI()
+	if err != nil {
+		return nil, err
+	}
+	rules, err := landlockPolicy(r, namespaced).Compile(abi)
+	if err != nil {
+		return nil, err
+	}
+	s := []plan.Step{{Kind: plan.LandlockCreate, Nums: []uint64{rules.HandledFS, rules.HandledNet, rules.Scoped, uint64(len(rules.Attr()))}}}
+	for _, rule := range rules.Rules {
+		s = append(s, plan.Step{Kind: plan.LandlockPath, Nums: []uint64{rule.Access, plan.Optional}, Strs: []string{rule.Path}})
+	}
+	return append(s, plan.Step{Kind: plan.LandlockRestrict}), nil
+}
+
+func landlockPolicy(r *Request, namespaced bool) landlock.Policy {
+	var p landlock.Policy
+	if namespaced { // the mount namespace holds only what may be seen
+		p.Dirs.ReadExec = []string{"/"}
+		p.Dirs.Device = []string{"/dev"}
+		p.Files.Socket = []string{"/run/sandboxd/peer.sock"}
+		if r.Scratch.Bytes > 0 {
+			p.Dirs.ReadWrite = []string{"/tmp", "/dev/shm", rootfs.Home}
+		}
+		if r.Root.Writable {
+			p.Dirs.ReadWrite = append(p.Dirs.ReadWrite, "/")
+		}
+	} else {
+		p.Dirs.ReadExec = rootfs.SystemDirs()
+		for _, f := range rootfs.SystemEtc() {
+			if st, err := os.Stat(f); err == nil && st.IsDir() {
+				p.Dirs.Read = append(p.Dirs.Read, f)
+			} else {
+				p.Files.Read = append(p.Files.Read, f)
+			}
+		}
+		p.Files.Device = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}
+		p.Dirs.ReadWrite = []string{r.Private}
+		p.Dirs.Read = append(p.Dirs.Read, "/proc")
+		p.NoTCP = !r.HostNetwork
+	}
+	for _, m := range r.Mounts {
+		dirs := &p.Dirs
+		if st, err := os.Stat(m.Source); err == nil && !st.IsDir() {
+			dirs = &p.Files
+		}
+		dirs.ReadExec = append(dirs.ReadExec, m.Target)
+		dirs.Socket = append(dirs.Socket, m.Target)
+		if m.Writable {
+			dirs.ReadWrite = append(dirs.ReadWrite, m.Target)
+		}
+	}
+	return p
+}
+
+func nulList(list []string) string {
+	var b strings.Builder
+	for _, v := range list {
+		b.WriteString(v)
+		b.WriteByte(0)
+	}
+	return b.String()
+}
+
+func lookup(env []string, key string) string {
+	for i := len(env) - 1; i >= 0; i-- {
+		if k, v, _ := strings.Cut(env[i], "="); k == key {
+			return v
+		}
+	}
+	return ""
+}

@@ -1,0 +1,79 @@
+package spawn
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"sandboxd/spawn/plan"
+)
+
+// ErrBoot is wrapped by every start that failed because the actor died or
+// misbehaved before its program ran.
+var ErrBoot = errors.New("actor did not start")
+
+// Gate says that a host cannot do something: what is missing, what was
+// observed, and how to mend it.
+type Gate struct {
+	Feature  Feature
+	Observed string // errno, file, version
+	Remedy   string // one sentence; empty where there is none
+}
+
+func (g *Gate) Error() string {
+	s := fmt.Sprintf("%s: %s", g.Feature, g.Observed)
+	if g.Remedy != "" {
+		s += " (" + g.Remedy + ")"
+	}
+	return s
+}
+
+// StepError is a kernel step that failed while an actor was being made.
+type StepError struct {
+	Step   plan.Kind
+	Index  int
+	Object string // the step in words: paths, numbers
+	Errno  syscall.Errno
+}
+
+func (e *StepError) Error() string {
+	s := fmt.Sprintf("%s: %v", e.Object, e.Errno)
+	if h := e.hint(); h != "" {
+		s += " (" + h + ")"
+	}
+	return s
+}
+
+// Unwrap gives the errno, so that errors.Is(err, syscall.ENOENT) works.
+func (e *StepError) Unwrap() error { return e.Errno }
+
+// Program reports whether the step is the exec of the user's program, whose
+// failure is the user's to mend: exit 127 or 126 rather than 125.
+func (e *StepError) Program() bool { return e.Step == plan.Exec }
+
+// hint is the way out, for the failures that people meet.
+func (e *StepError) hint() string {
+	is := func(k plan.Kind, errno syscall.Errno) bool { return e.Step == k && e.Errno == errno }
+	switch {
+	case is(plan.Exec, syscall.ENOENT):
+		return "no such program in the sandbox; a dynamic program also needs its loader and libraries there"
+	case is(plan.Exec, syscall.EACCES):
+		return "the file is not executable for the sandboxed user, or lies below a directory that it may not enter"
+	case is(plan.Exec, syscall.ENOEXEC):
+		return "not a program of this machine, or a script without #!"
+	case is(plan.Exec, syscall.ENOMEM), is(plan.Fork, syscall.ENOMEM):
+		return "the memory limit is too small to start the program; raise --memory"
+	case is(plan.Fork, syscall.EAGAIN), e.Step == 0 && e.Errno == syscall.EAGAIN:
+		return "a limit on processes is reached; raise --pids-limit or the host's own limit"
+	case e.Step == 0 && (e.Errno == syscall.EPERM || e.Errno == syscall.ENOSPC || e.Errno == syscall.EUSERS):
+		return "the host refuses new namespaces; run `sandboxd doctor`"
+	case is(plan.Chdir, syscall.ENOENT):
+		return "the working directory does not exist in the sandbox; see --workdir and --mount"
+	case is(plan.Idmap, syscall.EINVAL):
+		return "the file system of this directory cannot be id-mapped; copy it to ext4, xfs, btrfs or tmpfs, or run as the owner instead of root"
+	case strings.HasPrefix(e.Object, "fsmount") && strings.Contains(e.Object, `"proc"`) && e.Errno == syscall.EPERM:
+		return "this host's /proc is partly covered, as in a container; run `sandboxd doctor`"
+	}
+	return ""
+}

@@ -1,0 +1,488 @@
+package native
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/rootfs"
+	"sandboxd/spawn"
+	"sandboxd/spawn/launcher"
+	"sandboxd/spawn/plan"
+)
+
+// A native spawn is four lists of steps:
+//
+//	setup    once, by the launcher: the template root that it then lives in
+//	prepare  per actor, by the launcher: what needs the launcher's privileges
+//	before   per actor, by its init: namespaces, mounts; ends with the handshake
+//	after    per actor, by its init and, from Fork on, by the program's process
+//
+// The launcher lives in the template, so an actor's root is its copy of the
+// launcher's mount namespace: no pivot_root(2) and no unmount per spawn.
+
+// Slots of the launcher and of an actor's init.
+const (
+	slotStage = iota // the tmpfs on which the template is built
+	slotRoot         // the template's root where it is an overlay
+	slotTree         // lower layer
+	slotBind         // one bind at a time
+	slotProc
+
+	slotFiles  = plan.SlotRequest // stdio, then cgroups
+	slotSocket = 42
+	slotMount  = 43
+	slotDir    = 44
+	slotTTY    = 45
+)
+
+// stageAt is where the stage is mounted until the pivot: any directory that
+// exists everywhere and that no one wants to bind.
+const stageAt = "/proc"
+
+const (
+	hidden  = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
+	inert   = hidden | unix.MOUNT_ATTR_NOEXEC
+	fixed   = unix.MOUNT_ATTR_RDONLY | hidden
+	noLinks = unix.RESOLVE_NO_SYMLINKS
+)
+
+const (
+	socketPath = "/run/sandboxd/peer.sock"
+	socketDir  = "/run/sandboxd/s"
+)
+
+// steps is a plan section under construction.
+type steps []plan.Step
+
+func (s *steps) add(k plan.Kind, nums []uint64, strs ...string) {
+	*s = append(*s, plan.Step{Kind: k, Nums: nums, Strs: strs})
+}
+
+func n(v ...uint64) []uint64 { return v }
+
+func (s *steps) fsmount(slot, attrs uint64, fstype string, options ...string) {
+	var b strings.Builder
+	for _, o := range options {
+		key, val, _ := strings.Cut(o, "=")
+		b.WriteString(key + "\x00" + val + "\x00")
+	}
+	s.add(plan.Fsmount, n(slot, attrs), fstype, b.String())
+}
+
+func (s *steps) openTree(slot, flags, set uint64, p string) {
+	s.add(plan.OpenTree, n(slot, flags, set, 0, 0), p)
+}
+
+func (s *steps) attach(root, mount, resolve uint64, target string) {
+	s.add(plan.Attach, n(root, mount, resolve), target)
+}
+
+func (s *steps) mkdir(root uint64, p string, mode uint32) {
+	s.add(plan.Mkdir, n(root, uint64(mode&0o7777), plan.NoID, plan.NoID, plan.Exist), p)
+}
+
+// template says what the launcher must be built for.
+type template struct {
+	rootless bool
+	own      bool // the root is the user's own: a directory or an archive
+	r        *spawn.Request
+}
+
+func newTemplate(r *spawn.Request, rootless bool) template {
+	return template{rootless: rootless, own: r.Root.Kind == rootfs.Dir || r.Root.Kind == rootfs.Tar, r: r}
+}
+
+// dedicated templates refer to ids or paths of one actor.
+func (t template) dedicated() bool { return t.r.Alone || t.own || len(t.r.Mounts) > 0 }
+
+// setup builds the root and pivots into it. tree tells that slotFiles holds an unpacked archive.
+func (t template) setup() ([]plan.Step, error) {
+	var s steps
+	r := t.r
+	s.add(plan.MountPrivate, nil)
+	if t.r.Alone && !r.HostNetwork && r.Netns == nil {
+		s.add(plan.Unshare, n(unix.CLONE_NEWNET))
+		s.add(plan.Loopback, nil)
+	}
+	s.fsmount(slotStage, hidden&^unix.MOUNT_ATTR_NODEV, "tmpfs", "mode=0755", "size=16m", "nr_inodes=4096")
+	s.attach(plan.Cwd, slotStage, 0, stageAt)
+	root := uint64(slotStage)
+	if t.own {
+		root = slotRoot
+		if err := t.overlay(&s); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.skeleton(&s, root); err != nil {
+		return nil, err
+	}
+	for _, p := range []string{emptyDir, "/dev/null"} { // covers are cloned from here, and read-only because these are
+		s.add(plan.OpenTree, n(slotBind, 0, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID, 0, 0), coverSource(t, root, p))
+		s.attach(root, slotBind, noLinks, p)
+	}
+	for _, m := range r.Mounts {
+		if err := t.mount(&s, root, m); err != nil {
+			return nil, err
+		}
+	}
+	s.fsmount(slotProc, inert, "proc")
+	s.attach(root, slotProc, noLinks, "/proc")
+	if r.Root.Writable {
+		s.openTree(slotBind, 0, 0, stageAt+"/scratch")
+		s.attach(root, slotBind, noLinks, "/tmp")
+	}
+	s.add(plan.Pivot, n(root))
+	s.add(plan.OOMScore, n(1000+spawn.OOMScore))
+	return s, nil
+}
+
+// coverSource is where the launcher sees p of the root before the pivot.
+func coverSource(t template, root uint64, p string) string {
+	if root == slotRoot {
+		return stageAt + "/root" + p
+	}
+	return stageAt + p
+}
+
+// overlay makes the root out of the user's tree and a layer of our own, which
+// holds the mount points and, with a writable root, the actor's changes.
+func (t template) overlay(s *steps) error {
+	upper := stageAt
+	for _, d := range []string{"/lower", "/scratch", "/root", "/u", "/w"} {
+		s.mkdir(slotStage, d, 0o755)
+	}
+	lower := t.r.Root.Path
+	if t.r.Root.Kind == rootfs.Tar {
+		s.add(plan.OpenTree, n(slotTree, plan.Empty, hidden, 0, slotFiles), "")
+	} else {
+		s.openTree(slotTree, 0, hidden, lower)
+	}
+	if err := t.idmap(s, slotTree, lower); err != nil {
+		return err
+	}
+	s.attach(slotStage, slotTree, 0, "/lower")
+	if t.r.Root.Writable {
+		t.scratch(s)
+		s.attach(slotStage, plan.SlotScratch, 0, "/scratch")
+		upper += "/scratch"
+		s.mkdir(slotStage, "/scratch/u", 0o755)
+		s.mkdir(slotStage, "/scratch/w", 0o755)
+	}
+	options := []string{"lowerdir=" + stageAt + "/lower", "upperdir=" + upper + "/u", "workdir=" + upper + "/w"}
+	if t.rootless {
+		options = append(options, "userxattr")
+	}
+	s.fsmount(slotRoot, hidden, "overlay", options...)
+	s.attach(slotStage, slotRoot, 0, "/root")
+	return nil
+}
+
+// idmap makes what the owner of p owns on disk belong to the program. As root
+// only: an ordinary user's single id is the owner's already.
+func (t template) idmap(s *steps, slot uint64, p string) error {
+	h := t.r.Host
+	if t.rootless || h == nil {
+		return nil
+	}
+	var st unix.Stat_t
+	if t.r.Root.Kind != rootfs.Tar || p != t.r.Root.Path {
+		if err := unix.Stat(p, &st); err != nil {
+			return fmt.Errorf("stat %s: %w", p, err)
+		}
+	} // else: an unpacked archive belongs to us, which is to say 0
+	s.add(plan.Idmap, n(slot, uint64(st.Uid), uint64(h.UID), uint64(st.Gid), uint64(h.GID)))
+	return nil
+}
+
+// scratch makes the superblock of everything writable.
+func (t template) scratch(s *steps) {
+	r := t.r
+	uid, gid := 0, 0
+	if h := r.Host; h != nil {
+		uid, gid = h.InitUID, h.InitGID
+	}
+	s.fsmount(plan.SlotScratch, hidden, "tmpfs", "mode=0755", "size="+strconv.FormatInt(r.Scratch.Bytes, 10),
+		"nr_inodes="+strconv.FormatInt(r.Scratch.Inodes, 10), "uid="+strconv.Itoa(uid), "gid="+strconv.Itoa(gid))
+}
+
+func (t template) skeleton(s *steps, root uint64) error {
+	r := t.r
+	entries, err := rootfs.Skeleton(r.Root, rootfs.Identity{UID: r.UID, GID: r.GID, Hostname: r.Hostname, HostNetwork: r.HostNetwork})
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Path == "/dev" && t.own { // devices never lie among the user's files
+			s.mkdir(root, e.Path, e.Mode)
+			s.fsmount(slotBind, hidden&^unix.MOUNT_ATTR_NODEV, "tmpfs", "mode=0755", "size=64k", "nr_inodes=64")
+			s.attach(root, slotBind, noLinks, e.Path)
+			continue
+		}
+		switch e.Mode & unix.S_IFMT {
+		case unix.S_IFDIR:
+			s.mkdir(root, e.Path, e.Mode|0o100)
+			if e.Source != "" {
+				s.openTree(slotBind, plan.Recursive, fixed, e.Source)
+				s.attach(root, slotBind, 0, e.Path)
+			}
+		case unix.S_IFLNK:
+			s.add(plan.Symlink, n(root), e.Text, e.Path)
+		case unix.S_IFCHR:
+			if !t.rootless {
+				s.add(plan.Mknod, n(root, uint64(e.Mode), e.Device), e.Path)
+				continue
+			}
+			s.add(plan.WriteFile, n(root, 0o666, plan.Exist), e.Path, "")
+			s.openTree(slotBind, 0, 0, e.Path)
+			s.attach(root, slotBind, noLinks, e.Path)
+		case unix.S_IFREG:
+			s.add(plan.WriteFile, n(root, uint64(e.Mode&0o777), plan.Exist), e.Path, e.Text)
+			if e.Source != "" {
+				s.openTree(slotBind, 0, fixed, e.Source)
+				s.attach(root, slotBind, 0, e.Path)
+			}
+		}
+	}
+	return nil
+}
+
+// mount lets a piece of the host in.
+func (t template) mount(s *steps, root uint64, m rootfs.Mount) error {
+	var st unix.Stat_t
+	if err := unix.Stat(m.Source, &st); err != nil {
+		return fmt.Errorf("mount %s: %w", m.Source, err)
+	}
+	parts := strings.Split(strings.Trim(path.Dir(m.Target), "/"), "/")
+	for i := range parts {
+		if p := strings.Join(parts[:i+1], "/"); p != "" {
+			s.mkdir(root, "/"+p, 0o755)
+		}
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		s.mkdir(root, m.Target, 0o755)
+	} else {
+		s.add(plan.WriteFile, n(root, 0o644, plan.Exist), m.Target, "")
+	}
+	attrs := uint64(hidden)
+	if !m.Writable {
+		attrs = fixed
+	}
+	s.openTree(slotBind, 0, attrs, m.Source)
+	if err := t.idmap(s, slotBind, m.Source); err != nil {
+		return err
+	}
+	s.attach(root, slotBind, 0, m.Target)
+	return nil
+}
+
+// prepare is what the launcher does before each fork.
+func (t template) prepare(socket string) []plan.Step {
+	var s steps
+	if t.r.Netns != nil {
+		s.add(plan.Setns, n(t.netnsSlot(), unix.CLONE_NEWNET))
+	}
+	s.add(plan.Listen, n(plan.SlotListen, slotSocket), socketDir+"/"+socket)
+	if t.r.Scratch.Bytes > 0 && !t.r.Root.Writable {
+		t.scratch(&s)
+	}
+	return s
+}
+
+// Descriptors travel in this order: stdio (none with a terminal), tasks, cgroup, netns.
+func (t template) files() []*os.File {
+	var f []*os.File
+	if t.r.Terminal == nil {
+		f = append(f, t.r.Stdio[:]...)
+	}
+	f = append(f, t.r.Tasks...)
+	if t.r.Cgroup != nil {
+		f = append(f, t.r.Cgroup)
+	}
+	if t.r.Netns != nil {
+		f = append(f, t.r.Netns)
+	}
+	return f
+}
+
+func (t template) tasksSlot(i int) uint64 {
+	if t.r.Terminal == nil {
+		i += 3
+	}
+	return uint64(slotFiles + i)
+}
+
+func (t template) cgroupIndex() int {
+	if t.r.Cgroup == nil {
+		return -1
+	}
+	return int(t.tasksSlot(len(t.r.Tasks))) - slotFiles
+}
+
+func (t template) netnsSlot() uint64 {
+	i := len(t.r.Tasks)
+	if t.r.Cgroup != nil {
+		i++
+	}
+	return t.tasksSlot(i)
+}
+
+func (t template) cloneFlags() uint64 {
+	flags := uint64(unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC)
+	if !t.r.Alone && !t.r.HostNetwork && t.r.Netns == nil {
+		flags |= unix.CLONE_NEWNET
+	}
+	return flags
+}
+
+// ids are the maps of the actor's user namespace. With ids of its own there
+// are two: the init is another user than the program, so that the program can
+// neither signal nor limit it. Otherwise the one id that may be mapped is both's.
+func (t template) ids() (uids, gids []launcher.IDMap, initUID, initGID int) {
+	r := t.r
+	if r.Host == nil {
+		return []launcher.IDMap{{Inside: r.UID, Outside: 0, Count: 1}}, []launcher.IDMap{{Inside: r.GID, Outside: 0, Count: 1}}, r.UID, r.GID
+	}
+	other := func(program int) int { // inside, the init is 0 unless the program is
+		if program == 0 {
+			return 1
+		}
+		return 0
+	}
+	initUID, initGID = other(r.UID), other(r.GID)
+	return []launcher.IDMap{{Inside: initUID, Outside: r.Host.InitUID, Count: 1}, {Inside: r.UID, Outside: r.Host.UID, Count: 1}},
+		[]launcher.IDMap{{Inside: initGID, Outside: r.Host.InitGID, Count: 1}, {Inside: r.GID, Outside: r.Host.GID, Count: 1}}, initUID, initGID
+}
+
+// before is the first half: everything that any actor of this shape needs.
+func (t template) before(id spawn.Identity) []plan.Step {
+	var s steps
+	r := t.r
+	_, _, initUID, initGID := t.ids()
+	for i := range r.Tasks {
+		s.add(plan.JoinCgroup, n(t.tasksSlot(i)))
+	}
+	s.add(plan.Unshare, n(unix.CLONE_NEWCGROUP)) // after joining, so that the actor's own cgroup is its root
+	s.add(plan.Hostname, nil, r.Hostname)
+	s.add(plan.Keyring, nil)
+	if t.cloneFlags()&unix.CLONE_NEWNET != 0 {
+		s.add(plan.Loopback, nil)
+	}
+	if r.Affinity != nil {
+		s.add(plan.Affinity, nil, string(r.Affinity))
+	}
+	s.add(plan.Sync, nil)
+	s.add(plan.Setid, n(uint64(initUID), uint64(initGID), b2u(r.Host == nil)))
+	if r.TimeNS {
+		s.add(plan.Unshare, n(unix.CLONE_NEWTIME))
+		s.add(plan.TimeOffsets, nil, timeOffsets())
+	}
+	s.add(plan.Undumpable, nil)
+	if r.Scratch.Bytes > 0 {
+		t.private(&s)
+	}
+	s.fsmount(slotMount, inert|unix.MOUNT_ATTR_RDONLY, "proc")
+	s.attach(plan.Cwd, slotMount, noLinks, "/proc")
+	for _, m := range masks() {
+		s.openTree(slotMount, 0, 0, m.with)
+		s.attach(plan.Cwd, slotMount, noLinks, m.path)
+	}
+	if r.Terminal != nil {
+		s.fsmount(slotMount, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "devpts", "newinstance", "ptmxmode=0666", "mode=0620")
+		s.attach(plan.Cwd, slotMount, noLinks, "/dev/pts")
+	}
+	s.attach(plan.Cwd, slotSocket, noLinks, socketPath)
+	if !r.Alone { // nobody needs to see the names of the others' sockets
+		s.openTree(slotMount, 0, 0, emptyDir)
+		s.attach(plan.Cwd, slotMount, noLinks, socketDir)
+	}
+	if !r.Root.Writable {
+		s.add(plan.Setattr, n(plan.Cwd, 0, unix.MOUNT_ATTR_RDONLY, 0), "/")
+	}
+	return append(s, id.Connect(socketPath))
+}
+
+// private makes the writable places, all on one superblock so that one limit
+// holds for them together. The superblock's own root ends up covered by /tmp.
+func (t template) private(s *steps) {
+	r := t.r
+	if !r.Root.Writable {
+		s.attach(plan.Cwd, plan.SlotScratch, noLinks, "/tmp")
+	}
+	dir := func(name string, mode uint64) {
+		s.add(plan.Mkdir, n(plan.Cwd, mode, uint64(r.UID), uint64(r.GID), 0), "/tmp/"+name)
+	}
+	dir("home", 0o700)
+	dir("shm", 0o1777)
+	dir("tmp", 0o1777)
+	for _, b := range [][2]string{{"home", rootfs.Home}, {"shm", "/dev/shm"}, {"tmp", "/tmp"}} {
+		s.openTree(slotMount, 0, 0, "/tmp/"+b[0])
+		s.attach(plan.Cwd, slotMount, noLinks, b[1])
+	}
+}
+
+// after is the second half: who and what runs, and the last walls.
+func (t template) after() ([]plan.Step, error) {
+	var s steps
+	r := t.r
+	s.add(plan.Umask, n(uint64(r.Umask)))
+	stdio := n(slotFiles, slotFiles+1, slotFiles+2)
+	if w := r.Terminal; w != nil {
+		s.add(plan.TTY, n(uint64(w.Rows), uint64(w.Cols), slotTTY, uint64(r.UID), uint64(r.GID)))
+		stdio = n(slotTTY, slotTTY, slotTTY)
+	}
+	s.add(plan.Fork, n(b2u(r.TimeNS)))
+	s.add(plan.Stdio, stdio)
+	s.add(plan.Setsid, n(b2u(r.Terminal != nil)))
+	confine, err := spawn.ConfineSteps(r, true)
+	if err != nil {
+		return nil, err
+	}
+	return append(s, confine...), nil
+}
+
+// timeOffsets start both clocks of time_namespaces(7) at (nearly) zero.
+func timeOffsets() string {
+	var mono, boot unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono)
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot)
+	return fmt.Sprintf("%d %d 0\n%d %d 0\n", unix.CLOCK_MONOTONIC, -mono.Sec, unix.CLOCK_BOOTTIME, -boot.Sec)
+}
+
+func b2u(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+type mask struct{ path, with string }
+
+// masks covers what /proc tells about the host beyond the actor, as OCI
+// runtimes do; /proc is read-only as a whole besides. Only what exists is covered.
+func masks() []mask {
+	var m []mask
+	for _, p := range []string{"acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"} {
+		var st unix.Stat_t
+		switch err := unix.Stat("/proc/"+p, &st); {
+		case errors.Is(err, syscall.ENOENT):
+		case err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR:
+			m = append(m, mask{"/proc/" + p, emptyDir})
+		default:
+			m = append(m, mask{"/proc/" + p, "/dev/null"})
+		}
+	}
+	return m
+}
+
+// emptyDir of the skeleton covers directories.
+const emptyDir = "/run/sandboxd/empty"
+
+func socketName(nonce [8]byte) string { return hex.EncodeToString(nonce[:]) }

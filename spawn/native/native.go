@@ -1,0 +1,367 @@
+// Package native is the backend of namespaces: each actor has user, pid,
+// mount, network, uts, ipc and cgroup namespaces of its own, a private root,
+// no capabilities, no_new_privs, seccomp and Landlock, made by our own minimal
+// init. As root each actor has host ids of its own; as an ordinary user it
+// needs nothing set up beforehand.
+//
+//	b := native.New(native.Options{})
+//	defer b.Close()
+//	p, err := b.Start(ctx, &spawn.Request{ID: "a", Argv: []string{"true"}, …})
+//
+// Non-goals: cgroups, limits and their attribution (package sandbox), and a
+// boundary against bugs of the host's kernel (backends with a kernel of their own).
+package native
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/namespaces"
+	"sandboxd/rootfs"
+	"sandboxd/rootfs/unpack"
+	"sandboxd/spawn"
+	"sandboxd/spawn/launcher"
+	"sandboxd/spawn/plan"
+)
+
+// Options of the backend. The zero value suits root and ordinary users.
+type Options struct {
+	// SubUIDs and SubGIDs are an ordinary user's subordinate ids, mapped behind
+	// the user's own by newuidmap(1). Zero: only the own id is mapped.
+	SubUIDs, SubGIDs namespaces.Range
+}
+
+// Backend implements spawn.Backend.
+type Backend struct {
+	options  Options
+	rootless bool
+
+	mu        sync.Mutex
+	closed    bool
+	launchers map[string]*entry // by template
+	epoch     uint64
+}
+
+// entry is a launcher in the making or made.
+type entry struct {
+	ready    chan struct{}
+	launcher *launcher.Launcher
+	scratch  int // the writable layer that setup made; -1: prepare makes it
+	err      error
+	phases   []spawn.Phase
+}
+
+// New makes the backend. Nothing is started before the first Start.
+func New(o Options) *Backend {
+	return &Backend{options: o, rootless: !namespaces.Privileged(), launchers: map[string]*entry{}}
+}
+
+// Name is "native".
+func (b *Backend) Name() string { return "native" }
+
+// Rootless reports whether actors run below a user namespace of an ordinary user.
+func (b *Backend) Rootless() bool { return b.rootless }
+
+// Warm starts and prepares the launcher that r will need, so that this runs
+// beside the caller's own work. Errors show in Start.
+func (b *Backend) Warm(ctx context.Context, r *spawn.Request) {
+	_, _ = b.launcher(ctx, newTemplate(r, b.rootless), true)
+}
+
+// Start implements spawn.Backend.
+func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, error) {
+	p, err := b.Park(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return p.Start(ctx, r)
+}
+
+// Parked is an actor between the halves of its plan: in its namespaces, its
+// cgroup and its root, authenticated, and without a program. A warm pool holds these.
+type Parked struct {
+	parked *spawn.Parked
+	t      template
+	before []spawn.Phase
+	close  func()
+}
+
+// Park does the first half of Start. Of r it uses everything but the program:
+// Argv, Env, Dir, Umask, Rlimits, Filter, Landlock, Bounding and Inspect may
+// differ in the Request that Parked.Start gets.
+func (b *Backend) Park(ctx context.Context, r *spawn.Request) (*Parked, error) {
+	if !b.rootless && r.Host == nil {
+		return nil, errors.New("native: as root an actor needs host ids of its own; Request.Host is nil")
+	}
+	t := newTemplate(r, b.rootless)
+	start := time.Now()
+	e, err := b.launcher(ctx, t, false)
+	if err != nil {
+		return nil, err
+	}
+	waited := time.Since(start)
+	var nonce [8]byte
+	rand.Read(nonce[:]) // never fails, crypto/rand
+	b.mu.Lock()
+	b.epoch++
+	id := spawn.NewIdentity(r.ID, b.epoch)
+	b.mu.Unlock()
+	uids, gids, _, _ := t.ids()
+	parked, err := spawn.Boot(ctx, e.launcher, launcher.Spawn{
+		CloneFlags: t.cloneFlags(), Prepare: t.prepare(socketName(nonce)), Before: t.before(id),
+		UIDs: uids, GIDs: gids, DenyGroups: b.rootless && r.Host == nil, KeepKill: r.Host != nil,
+		Files: t.files(), IntoCgroup: t.cgroupIndex(),
+	}, id)
+	if err != nil {
+		b.release(t, e)
+		return nil, err
+	}
+	if e.scratch >= 0 {
+		parked.SetScratch(os.NewFile(uintptr(e.scratch), "scratch"))
+		e.scratch = -1
+	}
+	p := &Parked{parked: parked, t: t, before: []spawn.Phase{{Name: "launcher", Took: waited}}}
+	if t.dedicated() {
+		p.close = func() { b.release(t, e) }
+	}
+	return p, nil
+}
+
+// Start gives the parked actor its program. It may be called once.
+func (p *Parked) Start(ctx context.Context, r *spawn.Request) (spawn.Process, error) {
+	t := p.t
+	t.r = r
+	after, err := t.after()
+	if err != nil {
+		p.Close()
+		return nil, err
+	}
+	a, err := p.parked.Finish(ctx, after, r.Inspect)
+	if err != nil {
+		if p.close != nil {
+			p.close()
+		}
+		return nil, err
+	}
+	return &process{Process: a, before: p.before, close: p.close}, nil
+}
+
+// Close ends a parked actor that is not wanted.
+func (p *Parked) Close() error {
+	err := p.parked.Close()
+	if p.close != nil {
+		p.close()
+	}
+	return err
+}
+
+// process releases its dedicated launcher with itself.
+type process struct {
+	spawn.Process
+	before []spawn.Phase
+	close  func()
+	once   sync.Once
+}
+
+func (p *process) Phases() []spawn.Phase { return append(p.before, p.Process.Phases()...) }
+
+func (p *process) Close() error {
+	err := p.Process.Close()
+	if p.close != nil {
+		p.once.Do(p.close)
+	}
+	return err
+}
+
+// Netns makes a network namespace with loopback up, for Request.Netns. The caller owns the file.
+func (b *Backend) Netns(ctx context.Context, r *spawn.Request) (*os.File, error) {
+	e, err := b.launcher(ctx, newTemplate(r, b.rootless), false)
+	if err != nil {
+		return nil, err
+	}
+	var s steps
+	s.add(plan.Unshare, n(unix.CLONE_NEWNET))
+	s.add(plan.Loopback, nil)
+	s.add(plan.OpenFile, n(plan.SlotListen, unix.O_RDONLY), "/proc/self/ns/net")
+	fds, err := e.launcher.Run(s)
+	if err != nil {
+		return nil, fmt.Errorf("native: make network namespace: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "netns"), nil
+}
+
+// key names the template: actors with the same key share a launcher.
+func (t template) key() string {
+	if t.dedicated() {
+		return "actor/" + t.r.ID
+	}
+	return fmt.Sprintf("%v/%d:%d/%s/%v", t.r.Root.Kind, t.r.UID, t.r.GID, t.r.Hostname, t.r.HostNetwork)
+}
+
+func (b *Backend) launcher(ctx context.Context, t template, background bool) (*entry, error) {
+	key := t.key()
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil, launcher.ErrLost
+	}
+	e := b.launchers[key]
+	if e != nil && e.launcher != nil {
+		select {
+		case <-e.launcher.Done(): // it died; its actors with it. The next one starts afresh.
+			e = nil
+		default:
+		}
+	}
+	first := e == nil
+	if first {
+		e = &entry{ready: make(chan struct{}), scratch: -1}
+		b.launchers[key] = e
+	}
+	b.mu.Unlock()
+	if first {
+		e.err = b.open(ctx, t, e)
+		close(e.ready)
+		if e.err != nil && !background {
+			b.release(t, e)
+		}
+	}
+	select {
+	case <-e.ready:
+		if e.err != nil {
+			b.release(t, e)
+		}
+		return e, e.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// release forgets a launcher and ends it.
+func (b *Backend) release(t template, e *entry) {
+	if !t.dedicated() && e.err == nil {
+		return
+	}
+	b.mu.Lock()
+	if b.launchers[t.key()] == e {
+		delete(b.launchers, t.key())
+	}
+	b.mu.Unlock()
+	if e.launcher != nil {
+		e.launcher.Close()
+	}
+	if e.scratch >= 0 {
+		unix.Close(e.scratch)
+		e.scratch = -1
+	}
+}
+
+func (b *Backend) open(ctx context.Context, t template, e *entry) (err error) {
+	o := launcher.Options{Namespaces: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
+	if !t.r.HostNetwork && !t.r.Alone {
+		o.Namespaces |= unix.CLONE_NEWNET
+	}
+	if b.rootless {
+		o.Namespaces |= unix.CLONE_NEWUSER
+		b.maps(&o)
+	}
+	if e.launcher, err = launcher.Start(o); err != nil {
+		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EACCES) {
+			err = fmt.Errorf("%w: this host refuses new namespaces; run `sandboxd doctor`", err)
+		}
+		return err
+	}
+	var files []*os.File
+	if t.r.Root.Kind == rootfs.Tar {
+		tree, err := b.unpack(ctx, e.launcher, t.r.Root.Path)
+		if err != nil {
+			return err
+		}
+		defer tree.Close()
+		files = []*os.File{tree}
+	}
+	setup, err := t.setup()
+	if err != nil {
+		return err
+	}
+	fds, err := e.launcher.Run(setup, files...)
+	if err != nil {
+		return spawn.NewStepError(err, setup)
+	}
+	if len(fds) > 0 {
+		e.scratch = fds[0]
+	}
+	return nil
+}
+
+// maps describes the launcher's own user namespace: the caller as 0, then its subordinate ids.
+func (b *Backend) maps(o *launcher.Options) {
+	uid, gid := os.Geteuid(), os.Getegid()
+	o.UIDs = []launcher.IDMap{{Inside: 0, Outside: uid, Count: 1}}
+	o.GIDs = []launcher.IDMap{{Inside: 0, Outside: gid, Count: 1}}
+	if su, sg := b.options.SubUIDs, b.options.SubGIDs; su.Count > 0 && sg.Count > 0 {
+		o.UIDs = append(o.UIDs, launcher.IDMap{Inside: 1, Outside: su.Start, Count: su.Count})
+		o.GIDs = append(o.GIDs, launcher.IDMap{Inside: 1, Outside: sg.Start, Count: sg.Count})
+		uids, gids := o.UIDs, o.GIDs
+		o.MapIDs = func(pid int) error {
+			return errors.Join(namespaces.NewIDMap("newuidmap", pid, flat(uids)), namespaces.NewIDMap("newgidmap", pid, flat(gids)))
+		}
+	}
+}
+
+func flat(maps []launcher.IDMap) []string {
+	var s []string
+	for _, m := range maps {
+		s = append(s, strconv.Itoa(m.Inside), strconv.Itoa(m.Outside), strconv.Itoa(m.Count))
+	}
+	return s
+}
+
+// unpack fills a tmpfs of the launcher's with an archive. We write through its
+// descriptor: it has no name on the host, and it goes with the actor.
+func (b *Backend) unpack(ctx context.Context, l *launcher.Launcher, archive string) (*os.File, error) {
+	f, err := os.Open(archive)
+	if err != nil {
+		return nil, fmt.Errorf("root: %w", err)
+	}
+	defer f.Close()
+	var s steps
+	s.fsmount(plan.SlotListen, hidden, "tmpfs", "mode=0755")
+	fds, err := l.Run(s)
+	if err != nil {
+		return nil, spawn.NewStepError(err, s)
+	}
+	tree := os.NewFile(uintptr(fds[0]), "root")
+	if _, err := unpack.Tar(ctx, tree, f, unpack.Options{Readable: b.rootless}); err != nil {
+		tree.Close()
+		return nil, fmt.Errorf("root %s: %w", archive, err)
+	}
+	return tree, nil
+}
+
+// Close implements spawn.Backend.
+func (b *Backend) Close() error {
+	b.mu.Lock()
+	b.closed = true
+	all := b.launchers
+	b.launchers = map[string]*entry{}
+	b.mu.Unlock()
+	for _, e := range all {
+		<-e.ready
+		if e.launcher != nil {
+			e.launcher.Close()
+		}
+		if e.scratch >= 0 {
+			unix.Close(e.scratch)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+// Package process is the weakest backend: the actor is a process of its own in
+// a cgroup of its own, with rlimits, no capabilities, no_new_privs, seccomp and
+// Landlock, but without namespaces. It is for hosts that refuse namespaces and
+// for programs that must see the host's processes and mounts.
+//
+//	b := process.New()
+//	defer b.Close()
+//	p, err := b.Start(ctx, &spawn.Request{ID: "a", Private: dir, Argv: []string{"true"}, …})
+//
+// Non-goals: a private root, a limit on disk use, hiding other processes; all
+// of them take namespaces, package native.
+package process
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"sandboxd/rootfs"
+	"sandboxd/spawn"
+	"sandboxd/spawn/launcher"
+	"sandboxd/spawn/plan"
+)
+
+// Backend implements spawn.Backend. Its launcher has no namespaces either: it
+// is a subreaper, and ends what is below it when its control socket closes.
+type Backend struct {
+	mu       sync.Mutex
+	closed   bool
+	launcher *launcher.Launcher
+	epoch    uint64
+}
+
+// New makes the backend. Nothing is started before the first Start.
+func New() *Backend { return &Backend{} }
+
+// Name is "process".
+func (b *Backend) Name() string { return "process" }
+
+const slotTTY = 45
+
+// Start implements spawn.Backend. Request.Private must be an empty directory
+// that belongs to the program's host ids; the socket is made in it.
+func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, error) {
+	if err := refuse(r); err != nil {
+		return nil, err
+	}
+	l, epoch, err := b.get()
+	if err != nil {
+		return nil, err
+	}
+	var nonce [8]byte
+	rand.Read(nonce[:]) // never fails, crypto/rand
+	socket := filepath.Join(r.Private, "peer-"+hex.EncodeToString(nonce[:])+".sock")
+	id := spawn.NewIdentity(r.ID, epoch)
+	files, tasks, into := descriptors(r)
+	parked, err := spawn.Boot(ctx, l, launcher.Spawn{
+		Prepare: []plan.Step{{Kind: plan.Listen, Nums: []uint64{plan.SlotListen, plan.NoSlot}, Strs: []string{socket}}},
+		Before:  append(before(r, tasks), id.Connect(socket)), KeepKill: r.Host != nil, Files: files, IntoCgroup: into,
+	}, id)
+	if err != nil {
+		return nil, err
+	}
+	after, err := after(r)
+	if err != nil {
+		parked.Close()
+		return nil, err
+	}
+	return parked.Finish(ctx, after, r.Inspect)
+}
+
+// refuse says no to what takes a namespace.
+func refuse(r *spawn.Request) error {
+	no := func(f spawn.Feature, what string) error {
+		return &spawn.Gate{Feature: f, Observed: "the process backend has no namespaces, so it cannot " + what, Remedy: "use --backend native"}
+	}
+	switch {
+	case r.Root.Kind != rootfs.Host || r.Root.Writable:
+		return no(spawn.MountNS, "give a root of its own")
+	case len(r.Mounts) > 0:
+		return no(spawn.MountNS, "mount")
+	case r.Netns != nil:
+		return no(spawn.NetNS, "enter a network namespace")
+	case r.TimeNS:
+		return no(spawn.TimeNS, "change clocks")
+	case r.Private == "":
+		return errors.New("process: Request.Private is empty")
+	}
+	return nil
+}
+
+func descriptors(r *spawn.Request) (files []*os.File, tasks []uint64, into int) {
+	into = -1
+	if r.Terminal == nil {
+		files = append(files, r.Stdio[:]...)
+	}
+	for _, f := range r.Tasks {
+		tasks = append(tasks, uint64(plan.SlotRequest+len(files)))
+		files = append(files, f)
+	}
+	if r.Cgroup != nil {
+		into = len(files)
+		files = append(files, r.Cgroup)
+	}
+	return files, tasks, into
+}
+
+func before(r *spawn.Request, tasks []uint64) []plan.Step {
+	s := []plan.Step{{Kind: plan.Sync}, {Kind: plan.Subreaper}, {Kind: plan.Keyring}}
+	for _, t := range tasks {
+		s = append(s, plan.Step{Kind: plan.JoinCgroup, Nums: []uint64{t}})
+	}
+	if r.Affinity != nil {
+		s = append(s, plan.Step{Kind: plan.Affinity, Strs: []string{string(r.Affinity)}})
+	}
+	// The score comes first: once undumpable, /proc/self belongs to root.
+	return append(s, plan.Step{Kind: plan.OOMScore, Nums: []uint64{1000 + spawn.OOMScore}}, plan.Step{Kind: plan.Undumpable})
+}
+
+func after(r *spawn.Request) ([]plan.Step, error) {
+	s := []plan.Step{{Kind: plan.Umask, Nums: []uint64{uint64(r.Umask)}}}
+	stdio := []uint64{plan.SlotRequest, plan.SlotRequest + 1, plan.SlotRequest + 2}
+	terminal := uint64(0)
+	if w := r.Terminal; w != nil {
+		uid, gid := os.Geteuid(), os.Getegid()
+		if r.Host != nil {
+			uid, gid = r.Host.UID, r.Host.GID
+		}
+		s = append(s, plan.Step{Kind: plan.TTY, Nums: []uint64{uint64(w.Rows), uint64(w.Cols), slotTTY, uint64(uid), uint64(gid)}})
+		stdio, terminal = []uint64{slotTTY, slotTTY, slotTTY}, 1
+	}
+	s = append(s, plan.Step{Kind: plan.Fork, Nums: []uint64{0}}, plan.Step{Kind: plan.Stdio, Nums: stdio}, plan.Step{Kind: plan.Setsid, Nums: []uint64{terminal}})
+	confine, err := spawn.ConfineSteps(r, false)
+	if err != nil {
+		return nil, err
+	}
+	return append(s, confine...), nil
+}
+
+func (b *Backend) get() (*launcher.Launcher, uint64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, 0, launcher.ErrLost
+	}
+	if b.launcher != nil {
+		select {
+		case <-b.launcher.Done():
+			b.launcher = nil
+		default:
+		}
+	}
+	if b.launcher == nil {
+		l, err := launcher.Start(launcher.Options{})
+		if err != nil {
+			return nil, 0, fmt.Errorf("process: %w", err)
+		}
+		b.launcher = l
+	}
+	b.epoch++
+	return b.launcher, b.epoch, nil
+}
+
+// Close implements spawn.Backend.
+func (b *Backend) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	if b.launcher != nil {
+		return b.launcher.Close()
+	}
+	return nil
+}

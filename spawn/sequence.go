@@ -1,0 +1,336 @@
+package spawn
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/ipc"
+	"sandboxd/spawn/launcher"
+	"sandboxd/spawn/plan"
+)
+
+// The spawn sequence, in the order of the functions below:
+//
+//	Boot    fork by the launcher; first half of the plan; the peer connects and
+//	        proves who it is by kernel credentials and nonce        → Parked
+//	Finish  Welcome with the second half; confinement; exec; Ready  → Process
+//
+// A wait for the peer has four exits: it is there, it died (known at once, by
+// its exit, not by a timeout), the deadline passed, the caller cancelled.
+// On every exit but the first, what was started is dead when the call returns.
+
+// Identity is what the handshake compares.
+type Identity struct {
+	Actor string
+	Epoch uint64
+	nonce [16]byte
+}
+
+// NewIdentity makes the identity of one incarnation, with a nonce used once.
+func NewIdentity(actor string, epoch uint64) Identity {
+	id := Identity{Actor: actor, Epoch: epoch}
+	rand.Read(id.nonce[:]) // never fails, crypto/rand
+	return id
+}
+
+// Connect is the step that ends the first half of every plan.
+func (id Identity) Connect(socket string) plan.Step {
+	return plan.Step{Kind: plan.Connect, Nums: []uint64{ipc.Proto, id.Epoch}, Strs: []string{socket, id.Actor, string(id.nonce[:])}}
+}
+
+// Parked is an actor between the halves of its plan: confined in its
+// namespaces and cgroup, authenticated, without a program.
+type Parked struct {
+	actor *actor
+	epoch uint64
+	steps []plan.Step // of the first half, for words in errors
+}
+
+// Boot forks and waits for the peer. The steps s.Prepare must leave the
+// listener in plan.SlotListen and may leave plan.SlotScratch; s.Before ends
+// with id.Connect.
+func Boot(ctx context.Context, l *launcher.Launcher, s launcher.Spawn, id Identity) (*Parked, error) {
+	a := &actor{start: time.Now()}
+	child, err := l.Spawn(s)
+	if err != nil {
+		return nil, NewStepError(err, s.Prepare)
+	}
+	a.child = child
+	if len(child.Returned) > 1 {
+		a.scratch = os.NewFile(uintptr(child.Returned[1]), "scratch")
+	}
+	a.phase("clone")
+	if err := a.accept(ctx, id, s.Before); err != nil {
+		a.Close()
+		return nil, err
+	}
+	a.phase("handshake")
+	return &Parked{actor: a, epoch: id.Epoch, steps: s.Before}, nil
+}
+
+// errDied ends an accept whose peer can no longer come.
+var errDied = errors.New("the process died")
+
+func (a *actor) accept(ctx context.Context, id Identity, before []plan.Step) error {
+	if len(a.child.Returned) == 0 {
+		return fmt.Errorf("%w: the plan left no listener", ErrBoot)
+	}
+	unix.SetNonblock(a.child.Returned[0], true)
+	listener, err := ipc.NewListener(os.NewFile(uintptr(a.child.Returned[0]), "peer.sock"))
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if a.pid, err = pidOf(a.child.Pidfd); err != nil {
+		return a.bootError(ctx, err, before)
+	}
+	actx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-a.child.Exited():
+			cancel(errDied)
+		case <-actx.Done():
+		}
+	}()
+	a.conn, _, err = ipc.AcceptHello(actx, listener, ipc.Expect{Actor: id.Actor, Epoch: id.Epoch, Nonce: id.nonce, PID: a.pid})
+	if err != nil {
+		return a.bootError(ctx, err, before)
+	}
+	return nil
+}
+
+// Finish sends the second half and waits for Ready. It may be called once; the
+// Parked is used up. inspect is Request.Inspect.
+func (p *Parked) Finish(ctx context.Context, after []plan.Step, inspect func(pid int, listener *os.File) error) (Process, error) {
+	a := p.actor
+	if err := a.finish(ctx, p.epoch, after, inspect); err != nil {
+		err = a.bootError(ctx, err, after)
+		a.Close()
+		return nil, err
+	}
+	a.phase("confine")
+	return a, nil
+}
+
+// SetScratch hands over the descriptor of a writable layer that was made before Boot.
+func (p *Parked) SetScratch(f *os.File) { p.actor.scratch = f }
+
+// Close ends a Parked that is not wanted.
+func (p *Parked) Close() error { return p.actor.Close() }
+
+func (a *actor) finish(ctx context.Context, epoch uint64, after []plan.Step, inspect func(int, *os.File) error) error {
+	rest, err := plan.Append(nil, after)
+	if err != nil {
+		return err
+	}
+	var confined func(ipc.Confined, *os.File) error
+	if inspect != nil {
+		confined = func(m ipc.Confined, listener *os.File) error {
+			pid, err := a.hostPID(int(m.PID))
+			if err != nil {
+				if listener != nil {
+					listener.Close()
+				}
+				return err
+			}
+			return inspect(pid, listener)
+		}
+	}
+	if err := ipc.SendWelcome(ctx, a.conn, ipc.Welcome{Epoch: epoch, Plan: rest}); err != nil {
+		return err
+	}
+	_, a.terminal, err = ipc.AwaitReady(ctx, a.conn, confined)
+	return err
+}
+
+// hostPID finds the child of the init that calls itself inside in its own pid namespace.
+func (a *actor) hostPID(inside int) (int, error) {
+	p := strconv.Itoa(a.pid)
+	kids, err := os.ReadFile("/proc/" + p + "/task/" + p + "/children")
+	if err != nil {
+		return 0, fmt.Errorf("find the program's process: %w", err)
+	}
+	for kid := range strings.FieldsSeq(string(kids)) {
+		status, err := os.ReadFile("/proc/" + kid + "/status")
+		if err != nil {
+			continue
+		}
+		_, line, _ := strings.Cut(string(status), "\nNSpid:")
+		line, _, _ = strings.Cut(line, "\n")
+		if f := strings.Fields(line); len(f) > 0 && f[len(f)-1] == strconv.Itoa(inside) {
+			return strconv.Atoi(kid)
+		}
+	}
+	return 0, fmt.Errorf("find the program's process: init %d has no child that is %d inside", a.pid, inside)
+}
+
+// bootError tells why a start failed: a step's own report beats the symptom seen here.
+func (a *actor) bootError(ctx context.Context, err error, steps []plan.Step) error {
+	var refused *ipc.StepError
+	if errors.As(err, &refused) {
+		return NewStepError(&launcher.StepError{Step: plan.Kind(refused.Step), Index: int(refused.Index), Errno: refused.Errno}, steps)
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", ErrBoot, context.Cause(ctx))
+	}
+	if !errors.Is(err, errDied) && !errors.Is(err, ipc.ErrPeerGone) {
+		return fmt.Errorf("%w: %w", ErrBoot, err)
+	}
+	_ = a.Kill() // it has closed its connection, so it has nothing more to say
+	<-a.child.Exited()
+	exit, lost := a.child.Exit()
+	switch {
+	case lost != nil:
+		return fmt.Errorf("%w: %w", ErrBoot, lost)
+	case exit.Fail != nil:
+		return NewStepError(exit.Fail, steps)
+	case exit.Status.Signaled():
+		return fmt.Errorf("%w: its init was killed by %v", ErrBoot, exit.Status.Signal())
+	}
+	return fmt.Errorf("%w: its init ended with status %d", ErrBoot, exit.Status.ExitStatus())
+}
+
+// NewStepError adds words to a launcher.StepError from the section that it belongs to; any other error is returned as it is.
+func NewStepError(err error, steps []plan.Step) error {
+	var s *launcher.StepError
+	if !errors.As(err, &s) {
+		return err
+	}
+	object := s.Describe(steps).Detail
+	if object == "" {
+		object = s.Step.String()
+		if s.Step == 0 {
+			object = "clone"
+		}
+	}
+	return &StepError{Step: s.Step, Index: s.Index, Object: object, Errno: s.Errno}
+}
+
+// pidOf is the pid behind a pidfd, in our pid namespace: by PIDFD_GET_INFO (Linux 6.13), else from fdinfo.
+func pidOf(pidfd int) (int, error) {
+	const getInfo, wantPID = 0xc040ff0b, 1 // the first, 64-byte version of struct pidfd_info
+	var info struct {
+		mask, cgroup uint64
+		pid          uint32
+		_            [44]byte
+	}
+	info.mask = wantPID
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(pidfd), getInfo, uintptr(unsafe.Pointer(&info))); e == 0 {
+		return int(info.pid), nil
+	} else if e == unix.ESRCH {
+		return 0, errDied
+	}
+	b, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(pidfd))
+	if err != nil {
+		return 0, fmt.Errorf("pid of pidfd: %w", err)
+	}
+	_, line, _ := strings.Cut(string(b), "Pid:")
+	line, _, _ = strings.Cut(line, "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil || pid <= 0 {
+		return 0, errDied
+	}
+	return pid, nil
+}
+
+// actor is a Process made by Boot and Finish.
+type actor struct {
+	child    *launcher.Child
+	conn     *ipc.Conn
+	pid      int
+	terminal *os.File
+	scratch  *os.File
+	start    time.Time
+	phases   []Phase
+
+	once   sync.Once // of reading the exit report
+	exit   Exit
+	lost   error
+	closed sync.Once
+}
+
+func (a *actor) phase(name string) {
+	now := time.Now()
+	a.phases = append(a.phases, Phase{name, now.Sub(a.start)})
+	a.start = now
+}
+
+func (a *actor) PID() int           { return a.pid }
+func (a *actor) Terminal() *os.File { return a.terminal }
+func (a *actor) Scratch() *os.File  { return a.scratch }
+func (a *actor) Phases() []Phase    { return a.phases }
+func (a *actor) Kill() error        { return a.Signal(syscall.SIGKILL) }
+
+// Signal goes to the init, which forwards all but SIGKILL; by pidfd, so never to a stranger.
+func (a *actor) Signal(s syscall.Signal) error {
+	select {
+	case <-a.child.Exited():
+		return os.ErrProcessDone
+	default:
+	}
+	if err := unix.PidfdSendSignal(a.child.Pidfd, s, nil, 0); err == unix.ESRCH {
+		return os.ErrProcessDone
+	} else if err != nil {
+		return fmt.Errorf("signal %v to actor: %w", s, err)
+	}
+	return nil
+}
+
+func (a *actor) Wait(ctx context.Context) (Exit, error) {
+	select {
+	case <-a.child.Exited():
+	case <-ctx.Done():
+		return Exit{}, context.Cause(ctx)
+	}
+	a.once.Do(func() {
+		e, err := a.child.Exit()
+		if err != nil {
+			a.lost = err
+			return
+		}
+		a.exit = Exit{
+			Status: e.Status, MaxRSS: e.MaxRSSBytes, ReadBytes: e.ReadBytes, WrittenBytes: e.WrittenBytes,
+			User: time.Duration(e.UserUS) * time.Microsecond, System: time.Duration(e.SystemUS) * time.Microsecond,
+		}
+		// What the init said before it died still lies in the socket.
+		_ = a.conn.SetReadDeadline(time.Now().Add(time.Second))
+		if f, err := a.conn.Recv(context.Background(), 0); err == nil {
+			var m ipc.Exit
+			if m.UnmarshalBinary(f.Body) == nil {
+				a.exit.Status, a.exit.Reported = syscall.WaitStatus(m.Status), true
+			}
+			f.Close()
+		}
+	})
+	return a.exit, a.lost
+}
+
+func (a *actor) Close() error {
+	a.closed.Do(func() {
+		_ = a.Kill()
+		<-a.child.Exited()
+		if a.conn != nil {
+			_, _ = a.Wait(context.Background())
+			a.conn.Close()
+		}
+		for _, f := range []*os.File{a.terminal, a.scratch} {
+			if f != nil {
+				f.Close()
+			}
+		}
+		unix.Close(a.child.Pidfd)
+	})
+	return nil
+}

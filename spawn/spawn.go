@@ -1,0 +1,169 @@
+// Package spawn holds what every backend shares: the contract (Backend,
+// Request, Process), the spawn sequence in which the parent waits for its
+// peer, and the errors. It is to package sandbox what database/sql/driver is
+// to database/sql: sandbox imports it, backends implement it.
+//
+//	var b spawn.Backend = native.New()
+//	p, err := b.Start(ctx, req) // returns when the actor's program runs, or is proved gone
+//	exit, err := p.Wait(ctx)
+//
+// Non-goals: limits and their attribution (package sandbox owns the cgroup),
+// and defaults (sandbox resolves a Spec into a Request; nothing is decided twice).
+package spawn
+
+import (
+	"context"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/rootfs"
+)
+
+// Backend starts actors at one isolation level. Its methods may be called
+// concurrently.
+type Backend interface {
+	// Name is how users pick it: "native", "process".
+	Name() string
+	// Probe spawns a tiny actor and says what this host can hold. It is not cached here.
+	Probe(ctx context.Context) Features
+	// Start returns when the program of r runs (its exec succeeded), or when
+	// the attempt has failed and nothing of it is left. ctx bounds the start
+	// only. Start does not take over descriptors of r; close them afterwards.
+	Start(ctx context.Context, r *Request) (Process, error)
+	// Close ends every actor of this backend. A second call is nil.
+	Close() error
+}
+
+// Process is a started actor.
+type Process interface {
+	// PID is the init's, as this process sees it.
+	PID() int
+	// Signal sends s to the program.
+	Signal(s syscall.Signal) error
+	// Kill ends the actor and everything in it. It does not wait.
+	Kill() error
+	// Wait returns when everything in the actor is dead. Any number of callers, any number of times.
+	Wait(ctx context.Context) (Exit, error)
+	// Terminal is the master of the actor's terminal, nil without one. The Process owns it.
+	Terminal() *os.File
+	// Scratch is a descriptor on the writable layer for statfs(2), nil without one. The Process owns it.
+	Scratch() *os.File
+	// Phases say where the time of Start went.
+	Phases() []Phase
+	// Close kills, reaps and releases. A second call is nil.
+	Close() error
+}
+
+// Phase is a named part of a start.
+type Phase struct {
+	Name string
+	Took time.Duration
+}
+
+// Exit is how an actor ended. Status is what its init said of the program, or
+// where it said nothing, how the init itself ended.
+type Exit struct {
+	Status       syscall.WaitStatus
+	Reported     bool          // the init told the program's status
+	User, System time.Duration // CPU of everything in the actor
+	MaxRSS       int64         // bytes, of the largest process
+	ReadBytes    int64         // from block devices
+	WrittenBytes int64
+}
+
+// Request is a resolved Spec: facts only. Descriptors stay the caller's.
+type Request struct {
+	ID   string   // actor id, at most 64 bytes
+	Argv []string // Argv[0] is looked up in PATH of Env when it has no slash
+	Env  []string // KEY=value; the whole environment
+	Dir  string   // working directory inside; absolute
+
+	UID, GID int      // of the program, as it sees itself
+	Host     *HostIDs // ids of its own on the host; nil: one id, the caller's
+
+	Root     rootfs.Source
+	Tree     *os.File // unpacked contents of a Tar root
+	Mounts   []rootfs.Mount
+	Scratch  Scratch
+	Hostname string
+
+	HostNetwork bool
+	Netns       *os.File // a network namespace made ahead; nil: a fresh one (or the host's)
+	Alone       bool     // no other actor will share this one's launcher
+	TimeNS      bool     // clocks that start at zero
+
+	Tasks  []*os.File // opened v1 "tasks" files that the actor's init joins
+	Cgroup *os.File   // v2 directory that it is cloned into; nil: none
+
+	Rlimits  []Rlimit
+	Affinity []byte // cpu mask; nil: all
+	Umask    uint32
+
+	Filter   []byte // seccomp program; nil: none
+	Notify   bool   // the filter's denials are told to Inspect's listener
+	Landlock bool
+	Bounding bool // also empty the bounding set, which the locked securebits make redundant
+
+	// Private is the actor's own directory on the host, where the backend has no private root.
+	Private string
+
+	Stdio    [3]*os.File
+	Terminal *Winsize // a terminal instead of Stdio
+
+	// Inspect, if set, is called when the program's process is confined and
+	// has not yet executed anything of the program's: pid is that process,
+	// listener the seccomp listener with Notify (Inspect owns it). An error stops the start.
+	Inspect func(pid int, listener *os.File) error
+}
+
+// HostIDs are an actor's own ids on the host: one for the init, one for the program.
+type HostIDs struct {
+	InitUID, InitGID, UID, GID int
+}
+
+// Scratch bounds everything writable of an actor together. Zero Bytes: no writable places.
+type Scratch struct {
+	Bytes, Inodes int64
+}
+
+// Rlimit is one setrlimit(2).
+type Rlimit struct {
+	Resource   int
+	Soft, Hard uint64
+}
+
+// Winsize is a terminal's size in characters.
+type Winsize struct{ Rows, Cols uint16 }
+
+// Feature is something that a backend may or may not hold on this host.
+type Feature string
+
+// The features. Reports and gates use these words.
+const (
+	UserNS, PIDNS, MountNS, NetNS      Feature = "userns", "pidns", "mountns", "netns"
+	UTSNS, IPCNS, CgroupNS, TimeNS     Feature = "utsns", "ipcns", "cgroupns", "timens"
+	PivotRoot, ReadOnlyRoot            Feature = "pivot-root", "read-only-root"
+	NoNewPrivs, NoCapabilities, Filter Feature = "no-new-privs", "no-capabilities", "seccomp"
+	Landlock, TwoIDs, DiskLimit        Feature = "landlock", "two-ids", "disk-limit"
+	Terminal, KillWhole                Feature = "terminal", "kill-whole"
+)
+
+// Features maps a feature to nil where the backend holds it here, or to why
+// not (*Gate). A feature that is absent from the map is not this backend's.
+type Features map[Feature]error
+
+// Resource names for Rlimit.
+const (
+	RlimitNofile = unix.RLIMIT_NOFILE
+	RlimitFsize  = unix.RLIMIT_FSIZE
+	RlimitNproc  = unix.RLIMIT_NPROC
+	RlimitCore   = unix.RLIMIT_CORE
+	RlimitCPU    = unix.RLIMIT_CPU
+)
+
+// OOMScore is the oom_score_adj of actors: the host's OOM killer prefers them
+// over the host's own programs, and a protected score of the caller is undone.
+const OOMScore = 500
