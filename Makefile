@@ -1,0 +1,128 @@
+# `make help` lists the targets. README needs two: `make run` and `make test`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+FUZZTIME ?= 5s
+BENCHFLAGS ?=
+
+# Released programs do not link libc, so neither do those that are tested; only the race detector needs it.
+export CGO_ENABLED := 0
+# Asking git for a version fails in a clone that belongs to somebody else.
+export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false
+
+TOOLS := .cache/bin
+PACKAGES := $$(go list ./... | grep -v '^sandboxd/integration')
+# What `make test` and CI do, in this order.
+STAGES := setup build lint generate-check vet unit race fuzz cross integration vuln
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Run an untrusted program under limits, and show its output and the report
+	@scripts/setup.sh run
+	@$(MAKE) --no-print-directory bin/sandboxd
+	@scripts/run.sh
+
+.PHONY: test
+test: ## Everything that CI runs
+	@MAKE='$(MAKE)' scripts/stages.sh $(STAGES)
+
+.PHONY: setup
+setup: ## Install the Debian packages and Go modules that `make test` needs
+	@scripts/setup.sh test
+	go mod download
+
+.PHONY: bin/sandboxd
+bin/sandboxd: ## Build the command
+	go build -trimpath -ldflags "-s -w" -o $@ ./cmd/sandboxd
+
+.PHONY: build
+build: bin/sandboxd ## Build the command and every package
+	go build ./...
+
+.PHONY: lint
+lint: $(TOOLS)/.built ## Check style, likely mistakes and the layer rules
+	$(TOOLS)/golangci-lint run ./...
+	GOARCH=arm64 $(TOOLS)/staticcheck ./...
+	go mod tidy -diff
+
+.PHONY: fmt
+fmt: $(TOOLS)/.built ## Format the Go code
+	$(TOOLS)/gofumpt -l -w .
+
+# The first time this takes some minutes; the go command caches all but the linking.
+$(TOOLS)/.built: tools/go.mod tools/go.sum
+	go build -C tools -trimpath -ldflags "-s -w" -o ../$(TOOLS)/ tool
+	@touch $@
+
+.PHONY: generate
+generate: ## Make again what is derived: init objects, seccomp tables, layer rules, THIRD_PARTY
+	go generate ./...
+	go test -count=1 -run '^(TestLintLayers|TestThirdParty)$$' ./internal/repo -update
+
+.PHONY: generate-check
+generate-check: ## Check that what is derived is what its sources say
+	@MAKE='$(MAKE)' scripts/generated.sh
+
+.PHONY: vet
+vet: ## Run go vet
+	go vet ./...
+
+.PHONY: unit
+unit: ## Run the tests of the packages
+	go test -count=1 -timeout 10m $(PACKAGES)
+
+.PHONY: race
+race: ## Run them under the race detector
+	CGO_ENABLED=1 go test -race -count=1 -timeout 10m $(PACKAGES)
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME
+	@scripts/fuzz.sh $(FUZZTIME) $(PACKAGES)
+
+.PHONY: cross
+cross: ## Build and vet for arm64
+	GOARCH=arm64 go build ./...
+	GOARCH=arm64 go vet ./...
+
+.PHONY: integration
+integration: ## Drive the finished program from outside, under a watchdog
+	@mkdir -p .cache
+	go run ./integration/watchdog -timeout 20m -dump .cache/integration.dump -- go test -count=1 -timeout 0 ./integration/...
+
+.PHONY: vuln
+vuln: $(TOOLS)/.built ## Look for known vulnerabilities that the code reaches
+	@scripts/vuln.sh $(TOOLS)/govulncheck
+
+.PHONY: bench
+bench: bin/sandboxd ## Measure against the peers on this machine (BENCHFLAGS)
+	bin/sandboxd bench $(BENCHFLAGS)
+
+.PHONY: microbench
+microbench: ## Run the Go benchmarks of the packages
+	go test -run '^$$' -bench . -benchmem $(PACKAGES)
+
+.PHONY: cover
+cover: ## Measure which statements the packages' tests reach
+	@mkdir -p .cache
+	go test -count=1 -coverpkg ./... -coverprofile .cache/cover.out $(PACKAGES)
+	go tool cover -html .cache/cover.out -o .cache/cover.html
+	@go tool cover -func .cache/cover.out | tail -n 1
+	@echo "cover: .cache/cover.html shows the lines"
+
+.PHONY: install
+install: bin/sandboxd ## Install below PREFIX, in DESTDIR
+	install -D -m 755 bin/sandboxd '$(DESTDIR)$(PREFIX)/bin/sandboxd'
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/doc/sandboxd' LICENSE NOTICE THIRD_PARTY
+
+.PHONY: prove-bare
+prove-bare: ## As root: `make run` and `make test` in a fresh Debian with nothing but Go
+	scripts/prove-bare.sh
+
+.PHONY: clean
+clean: ## Remove what was built here
+	rm -rf bin .cache

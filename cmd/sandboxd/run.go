@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/sandbox"
+	"sandboxd/spawn"
+)
+
+// run is `sandboxd run`: attached, without a daemon.
+func run(args []string, in io.Reader, out, errs io.Writer) int {
+	o, err := parseRun(args, out)
+	if errors.Is(err, errHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintf(errs, "sandboxd: run: %v\n", err)
+		return exitOurs
+	}
+	o.spec.Stdin, o.spec.Stdout, o.spec.Stderr = in, out, errs
+	o.spec.ReadBack = o.report != "" || o.json || o.verbose
+	report, err := o.execute(errs)
+	if err != nil && !o.quiet {
+		fmt.Fprintf(errs, "sandboxd: run: %v\n", err)
+	}
+	if err := o.publish(report, errs); err != nil {
+		fmt.Fprintf(errs, "sandboxd: run: %v\n", err)
+		return exitOurs
+	}
+	return report.Exit.Code
+}
+
+// execute runs the actor. The report is never nil.
+func (o *runOptions) execute(errs io.Writer) (*sandbox.Report, error) {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, forwarded...)
+	defer signal.Stop(signals)
+	host, err := sandbox.Open(sandbox.Options{OneShot: true})
+	if err != nil {
+		return sandbox.SpawnFailure(&o.spec, err), err
+	}
+	defer host.Close()
+	if w := host.Warnings(); w != nil && !o.quiet {
+		fmt.Fprintf(errs, "sandboxd: left over from an earlier run: %v\n", w)
+	}
+	restore, err := o.openTerminal()
+	if err != nil {
+		return sandbox.SpawnFailure(&o.spec, err), err
+	}
+	defer restore()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	early := make(chan struct{})
+	go func() { // a signal during the start ends the start
+		select {
+		case s := <-signals:
+			signals <- s
+			cancel(fmt.Errorf("interrupted by %v", s))
+		case <-early:
+		}
+	}()
+	actor, err := host.Start(ctx, o.spec)
+	close(early)
+	if err != nil {
+		return sandbox.SpawnFailure(&o.spec, err), err
+	}
+	go forward(actor, signals)
+	report, err := actor.Wait(context.Background())
+	restore()
+	if o.verbose && !o.quiet {
+		o.phases(report, errs)
+	}
+	o.complain(report, errs)
+	return report, err
+}
+
+// forwarded are the signals that a person or a service manager sends.
+var forwarded = []os.Signal{
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT,
+}
+
+// insist is how soon a second SIGINT or SIGTERM must follow the first one to kill a program that ignores it.
+const insist = 2 * time.Second
+
+func forward(a *sandbox.Actor, signals <-chan os.Signal) {
+	var last time.Time
+	for s := range signals {
+		sig := s.(syscall.Signal)
+		switch sig {
+		case syscall.SIGWINCH:
+			if w, err := windowSize(); err == nil {
+				_ = a.Resize(w)
+			}
+			continue
+		case syscall.SIGINT, syscall.SIGTERM:
+			if time.Since(last) < insist {
+				a.Cancel("second "+unix.SignalName(sig), 0)
+				continue
+			}
+			last = time.Now()
+		}
+		_ = a.Signal(sig)
+	}
+}
+
+// complain says on stderr what the exit code cannot.
+func (o *runOptions) complain(r *sandbox.Report, errs io.Writer) {
+	if o.quiet || r.Exit.Reason == sandbox.Exited {
+		return
+	}
+	detail := r.Exit.Detail
+	if detail == "" {
+		detail = r.Exit.Signal
+	}
+	fmt.Fprintf(errs, "sandboxd: %s ended: %s: %s\n", r.Actor.Name, r.Exit.Reason, detail)
+}
+
+func (o *runOptions) phases(r *sandbox.Report, errs io.Writer) {
+	fmt.Fprintf(errs, "sandboxd: started in %v:", r.Spawn.Total.Round(time.Microsecond))
+	for _, p := range r.Spawn.Phases {
+		fmt.Fprintf(errs, " %s %v", p.Name, p.Took.Round(time.Microsecond))
+	}
+	fmt.Fprintf(errs, "\nsandboxd: enforced: %s\n", strings.Join(r.Isolation.Enforced, " "))
+	for _, m := range r.Isolation.Missing {
+		fmt.Fprintf(errs, "sandboxd: missing: %s: %s\n", m.What, m.Reason)
+	}
+}
+
+// publish writes the report where it was asked for.
+func (o *runOptions) publish(r *sandbox.Report, errs io.Writer) error {
+	if o.report == "" && !o.json {
+		return nil
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode report: %w", err)
+	}
+	b = append(b, '\n')
+	if o.json {
+		if _, err := errs.Write(b); err != nil {
+			return fmt.Errorf("print report: %w", err)
+		}
+	}
+	if o.report == "" {
+		return nil
+	}
+	if err := os.WriteFile(o.report, b, 0o644); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// openTerminal puts the caller's terminal into raw mode for -t. restore may be called twice.
+func (o *runOptions) openTerminal() (restore func(), err error) {
+	if !o.terminal {
+		return func() {}, nil
+	}
+	old, err := unix.IoctlGetTermios(0, unix.TCGETS)
+	if err != nil {
+		return nil, errors.New("-t needs a terminal on stdin; leave it out in scripts and pipes")
+	}
+	w, err := windowSize()
+	if err != nil {
+		w = spawn.Winsize{Rows: 24, Cols: 80}
+	}
+	o.spec.Terminal = &w
+	if term, ok := os.LookupEnv("TERM"); ok {
+		o.spec.Env = append([]string{"TERM=" + term}, o.spec.Env...)
+	}
+	raw := *old
+	// cfmakeraw(3)
+	raw.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
+	raw.Oflag &^= unix.OPOST
+	raw.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
+	raw.Cflag = raw.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
+	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
+	if err := unix.IoctlSetTermios(0, unix.TCSETS, &raw); err != nil {
+		return nil, fmt.Errorf("terminal: %w", err)
+	}
+	return func() { _ = unix.IoctlSetTermios(0, unix.TCSETS, old) }, nil
+}
+
+func windowSize() (spawn.Winsize, error) {
+	w, err := unix.IoctlGetWinsize(0, unix.TIOCGWINSZ)
+	if err != nil {
+		return spawn.Winsize{}, err
+	}
+	return spawn.Winsize{Rows: w.Row, Cols: w.Col}, nil
+}

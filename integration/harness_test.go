@@ -1,0 +1,378 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/sandbox"
+)
+
+// deadline ends a run that should have ended long ago. It asserts nothing
+// about speed: a run that reaches it hangs.
+const deadline = 2 * time.Minute
+
+// ordinary is a user that no system has.
+const ordinary = 1567
+
+var (
+	base     string // of this test process, readable by all
+	sandboxd string // the program
+	hostile  string // compiled hostile programs
+)
+
+func TestMain(m *testing.M) {
+	code, err := 0, setup()
+	if err == nil {
+		code = m.Run()
+	} else {
+		fmt.Fprintln(os.Stderr, "integration: set up:", err)
+		code = 1
+	}
+	for _, c := range canaries {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	}
+	os.RemoveAll(base)
+	os.Exit(code)
+}
+
+// setup builds everything, and adopts orphans: whatever a run leaves behind
+// becomes a child of this process, where the leak check finds it.
+func setup() (err error) {
+	syscall.Umask(0o022)
+	if err = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	if base, err = os.MkdirTemp("", "sandboxd-integration-"); err != nil {
+		return err
+	}
+	if err = os.Chmod(base, 0o755); err != nil {
+		return err
+	}
+	if sandboxd = os.Getenv("SANDBOXD_BINARY"); sandboxd == "" {
+		sandboxd = filepath.Join(base, "sandboxd")
+		if out, err := exec.Command("go", "build", "-o", sandboxd, "../cmd/sandboxd").CombinedOutput(); err != nil {
+			return fmt.Errorf("build sandboxd: %w\n%s", err, out)
+		}
+	}
+	if err = compileHostile(); err != nil {
+		return err
+	}
+	return placeCanaries()
+}
+
+// compileHostile builds hostile/*.c, tied to refuse to run in our own pid namespace.
+func compileHostile() error {
+	hostile = filepath.Join(base, "hostile")
+	if err := os.Mkdir(hostile, 0o755); err != nil {
+		return err
+	}
+	pidns, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return err
+	}
+	sources, err := filepath.Glob("hostile/*.c")
+	if err != nil {
+		return err
+	}
+	var group sync.WaitGroup
+	errs := make([]error, len(sources))
+	for i, src := range sources {
+		group.Go(func() {
+			out := filepath.Join(hostile, strings.TrimSuffix(filepath.Base(src), ".c"))
+			msg, err := exec.Command("gcc", "-static", "-O1", "-Wall", "-Werror", "-pthread", fmt.Sprintf("-DHOST_PIDNS=%q", pidns), "-o", out, src).CombinedOutput()
+			if err != nil {
+				errs[i] = fmt.Errorf("compile %s: %w\n%s", src, err, msg)
+			}
+		})
+	}
+	group.Wait()
+	for _, name := range []string{"bomb.py", "caller.py"} {
+		b, err := os.ReadFile("hostile/" + name)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(hostile, name), b, 0o644)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// caller is who runs sandboxd.
+type caller struct {
+	uid  int
+	home string // private; also holds what XDG_RUNTIME_DIR and TMPDIR name
+}
+
+func (c *caller) root() bool { return c.uid == 0 }
+
+// everyone runs f as root and as an ordinary user, or as ourselves where we
+// are one, each followed by the leak check.
+func everyone(t *testing.T, f func(*testing.T, *caller)) {
+	t.Run("root", func(t *testing.T) { f(t, asRoot(t)) })
+	t.Run("user", func(t *testing.T) { f(t, asUser(t)) })
+}
+
+// asRoot makes the test one of root's; the leak check follows it.
+func asRoot(t *testing.T) *caller {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		lack(t, "root: these tests run as uid %d", os.Geteuid())
+	}
+	return newCaller(t, 0)
+}
+
+// asUser makes the test one of an ordinary user's; the leak check follows it.
+func asUser(t *testing.T) *caller {
+	t.Helper()
+	uid := os.Geteuid()
+	if uid == 0 {
+		uid = ordinary
+	}
+	c := newCaller(t, uid)
+	try := c.exec("unshare", "--user", "--map-root-user", "--pid", "--net", "--mount", "--fork", "true")
+	if out, err := try.CombinedOutput(); err != nil {
+		lack(t, "user namespaces for uid %d: %v: %s", uid, err, out)
+	}
+	return c
+}
+
+// lack skips a test because this host has not what it needs.
+func lack(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("SANDBOXD_MUST_WORK") == "1" {
+		t.Fatalf("this host must have "+format, args...)
+	}
+	t.Skipf("this host lacks "+format, args...)
+}
+
+// program skips where a program or file of the host is missing.
+func program(t *testing.T, path, pkg string) {
+	t.Helper()
+	if _, err := os.Stat(path); err != nil {
+		lack(t, "%s (Debian package %s)", path, pkg)
+	}
+}
+
+func newCaller(t *testing.T, uid int) *caller {
+	t.Helper()
+	c := &caller{uid: uid}
+	c.home = c.dir(t)
+	for _, d := range []string{"run", "tmp"} {
+		if err := errors.Join(os.Mkdir(filepath.Join(c.home, d), 0o700), os.Chown(filepath.Join(c.home, d), uid, uid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	watchHost(t, c)
+	return c
+}
+
+// dir is a fresh directory that belongs to the caller. Unlike t.TempDir, the way to it is open.
+func (c *caller) dir(t *testing.T) string {
+	t.Helper()
+	d, err := os.MkdirTemp(base, "dir-")
+	if err == nil {
+		err = errors.Join(os.Chmod(d, 0o755), os.Chown(d, c.uid, c.uid))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(d); err != nil {
+			t.Error("remove what the test made:", err)
+		}
+	})
+	return d
+}
+
+// exec is a command of the caller's, outside of any sandbox.
+func (c *caller) exec(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + c.home, "TMPDIR=" + c.home + "/tmp", "LANG=C.UTF-8", "TERM=xterm"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if !c.root() {
+		cmd.Env = append(cmd.Env, "XDG_RUNTIME_DIR="+c.home+"/run")
+	}
+	if c.uid != os.Geteuid() {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(c.uid), Gid: uint32(c.uid)}
+	}
+	return cmd
+}
+
+// result is what sandboxd left us with.
+type result struct {
+	flags          string
+	stdout, stderr string
+	code           int
+	report         *sandbox.Report // nil: it wrote none
+}
+
+// running is a sandboxd that was prepared, and perhaps started.
+type running struct {
+	*exec.Cmd
+	flags      string
+	out, err   bytes.Buffer
+	reportFile string
+}
+
+// prepare makes `sandboxd run FLAGS -- ARGV`. The flags are split at spaces.
+func (c *caller) prepare(t *testing.T, flags string, argv ...string) *running {
+	t.Helper()
+	r := &running{flags: flags, reportFile: filepath.Join(c.dir(t), "report.json")}
+	args := append([]string{"run", "--report", r.reportFile}, strings.Fields(flags)...)
+	r.Cmd = c.exec(sandboxd, append(append(args, "--"), argv...)...)
+	r.Stdout, r.Stderr = &r.out, &r.err
+	r.WaitDelay = 10 * time.Second
+	return r
+}
+
+// run runs a program in a sandbox to its end, after which nothing may be left of it.
+func (c *caller) run(t *testing.T, flags string, argv ...string) *result {
+	t.Helper()
+	return c.prepare(t, flags, argv...).run(t)
+}
+
+// attack runs one of the hostile programs.
+func (c *caller) attack(t *testing.T, flags string, argv ...string) *result {
+	t.Helper()
+	argv[0] = "/hostile/" + argv[0]
+	return c.run(t, flags+" --mount "+hostile+":/hostile:ro", argv...)
+}
+
+func (r *running) run(t *testing.T) *result {
+	t.Helper()
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return r.wait(t)
+}
+
+// wait returns when sandboxd has ended. One that does not end is asked for its
+// goroutines and then killed.
+func (r *running) wait(t *testing.T) *result {
+	t.Helper()
+	res := r.waitLoosely(t)
+	if left := descendants(); len(left) != 0 {
+		t.Errorf("sandboxd run %s: left running when it returned: %v", r.flags, left)
+	}
+	return res
+}
+
+// waitLoosely is wait for a sandboxd that was killed, which cannot tidy up first.
+func (r *running) waitLoosely(t *testing.T) *result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		_ = r.Process.Signal(syscall.SIGQUIT)
+		time.Sleep(2 * time.Second)
+		_ = syscall.Kill(-r.Process.Pid, syscall.SIGKILL)
+	})
+	defer stop()
+	err := r.Wait()
+	if ctx.Err() != nil {
+		t.Fatalf("sandboxd run %s: still running after %v\n%s", r.flags, deadline, r.err.String())
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
+		t.Fatalf("sandboxd run %s: %v (%v)\n%s", r.flags, err, exit, r.err.String())
+	}
+	res := &result{flags: r.flags, stdout: r.out.String(), stderr: r.err.String(), code: r.ProcessState.ExitCode()}
+	if res.report, err = readReport(r.reportFile); err != nil {
+		t.Errorf("sandboxd run %s: %v", r.flags, err)
+	}
+	return res
+}
+
+// readReport is strict: a field that package sandbox does not know is an error.
+func readReport(file string) (*sandbox.Report, error) {
+	b, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(b) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	rep := &sandbox.Report{}
+	if err := d.Decode(rep); err != nil {
+		return nil, fmt.Errorf("report: %w\n%s", err, b)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("report: more than one value: %s", b)
+	}
+	return rep, nil
+}
+
+// want asserts how a run ended, by its exit code and by its report.
+func (r *result) want(t *testing.T, code int, reason sandbox.Reason) {
+	t.Helper()
+	got := sandbox.Reason("no report")
+	if r.report != nil {
+		got = r.report.Exit.Reason
+		if r.report.Exit.Code != r.code {
+			t.Errorf("sandboxd run %s: exit code %d, but its report says %d", r.flags, r.code, r.report.Exit.Code)
+		}
+	}
+	if r.code != code || got != reason {
+		t.Errorf("sandboxd run %s: exit %d (%s), want %d (%s)%s", r.flags, r.code, got, code, reason, r.tail())
+	}
+}
+
+// refused asserts that nothing ran, that stderr says why in words, and returns what it says.
+func (r *result) refused(t *testing.T, words ...string) {
+	t.Helper()
+	if r.code != 125 {
+		t.Errorf("sandboxd run %s: exit %d, want 125%s", r.flags, r.code, r.tail())
+	}
+	for _, w := range words {
+		if !strings.Contains(strings.ToLower(r.stderr), w) {
+			t.Errorf("sandboxd run %s: the refusal does not speak of %q%s", r.flags, w, r.tail())
+		}
+	}
+	if r.stdout != "" {
+		t.Errorf("sandboxd run %s: refused, but stdout has %q", r.flags, r.stdout)
+	}
+}
+
+func (r *result) missing(what string) bool {
+	if r.report != nil {
+		for _, m := range r.report.Isolation.Missing {
+			if strings.Contains(m.What, what) && m.Reason != "" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *result) tail() string {
+	cut := func(s string) string { return s[max(0, len(s)-2000):] }
+	var detail string
+	if r.report != nil {
+		detail = r.report.Exit.Detail
+	}
+	return fmt.Sprintf("\n  detail: %s\n  stdout: %q\n  stderr: %q", detail, cut(r.stdout), cut(r.stderr))
+}
+
+// rounds is how often a loop runs: a little, or with SANDBOXD_SOAK=1 a lot.
+func rounds(few, many int) int {
+	if os.Getenv("SANDBOXD_SOAK") == "1" {
+		return many
+	}
+	return few
+}

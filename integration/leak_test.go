@@ -1,0 +1,211 @@
+package integration
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// settle is how long something may take to go that nobody waits for.
+const settle = 15 * time.Second
+
+var canaries []*exec.Cmd
+
+// placeCanaries starts processes that an attack would hit if it got out: one of
+// each caller's, for ever asleep.
+func placeCanaries() error {
+	uids := []int{os.Geteuid()}
+	if uids[0] == 0 {
+		uids = append(uids, ordinary)
+	}
+	for _, uid := range uids {
+		cmd := (&caller{uid: uid, home: "/"}).exec("sleep", "infinity")
+		if err := cmd.Start(); err != nil {
+			return fmt.Errorf("canary: %w", err)
+		}
+		canaries = append(canaries, cmd)
+	}
+	return os.WriteFile(filepath.Join(base, "canary"), []byte("sing\n"), 0o644)
+}
+
+// watchHost compares the host before and after a test. What is new must go by
+// itself: only what is there at every look until the deadline is a leak, so
+// that others may use sandboxd at the same time.
+func watchHost(t *testing.T, c *caller) {
+	t.Helper()
+	before, precious := inventory(t, c), fingerprints(t)
+	t.Cleanup(func() {
+		leaks := newIn(inventory(t, c), before)
+		for end := time.Now().Add(settle); len(leaks) > 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			now := inventory(t, c)
+			maps.DeleteFunc(leaks, func(k string, _ bool) bool { return !now[k] })
+		}
+		for k := range leaks {
+			t.Errorf("left behind: %s", k)
+		}
+		for what, now := range fingerprints(t) {
+			if now != precious[what] {
+				t.Errorf("the host was changed: %s: %q is now %q", what, precious[what], now)
+			}
+		}
+	})
+}
+
+func newIn(now, before map[string]bool) map[string]bool {
+	maps.DeleteFunc(now, func(k string, _ bool) bool { return before[k] })
+	return now
+}
+
+// inventory lists everything that a run could leave behind.
+func inventory(t *testing.T, c *caller) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	add := func(kind string, names ...string) {
+		for _, n := range names {
+			all[kind+" "+n] = true
+		}
+	}
+	reapOrphans()
+	for _, p := range descendants() {
+		add("process", p)
+	}
+	for _, file := range []string{"/proc/self/mountinfo", "/proc/sysvipc/shm", "/proc/sysvipc/msg", "/proc/sysvipc/sem"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			f := strings.Fields(line)
+			if file != "/proc/self/mountinfo" {
+				f = f[:2] // key and id; the rest of an object may change
+			}
+			add(file, strings.Join(f, " "))
+		}
+	}
+	add("cgroup", glob("/sys/fs/cgroup", func(p string, d fs.DirEntry) bool {
+		return d.IsDir() && strings.HasPrefix(d.Name(), "sandboxd-")
+	})...)
+	everything := func(string, fs.DirEntry) bool { return true }
+	add("file", glob("/dev/shm", everything)...)
+	add("file", glob(filepath.Join(c.home, "tmp"), everything)...)
+	for _, dir := range []string{"/run/sandboxd", filepath.Join(c.home, "run")} {
+		// The state directory itself may stay, what is in it may not.
+		add("state", glob(dir, func(p string, d fs.DirEntry) bool { return p != dir && filepath.Base(p) != "sandboxd" })...)
+	}
+	add("namespace", namespaces()...)
+	return all
+}
+
+func glob(dir string, match func(string, fs.DirEntry) bool) []string {
+	var found []string
+	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && p != dir && match(p, d) {
+			found = append(found, p)
+		}
+		return nil // files come and go while we look
+	})
+	return found
+}
+
+// namespaces lists all that a process is in or holds open.
+func namespaces() []string {
+	var links []string
+	for _, pattern := range []string{"/proc/[0-9]*/ns/*", "/proc/[0-9]*/fd/*"} {
+		files, _ := filepath.Glob(pattern)
+		for _, f := range files {
+			if to, err := os.Readlink(f); err == nil && strings.Contains(to, ":[") && !strings.HasPrefix(to, "socket") && !strings.HasPrefix(to, "pipe") && !strings.HasPrefix(to, "anon_inode") {
+				links = append(links, to)
+			}
+		}
+	}
+	slices.Sort(links)
+	return slices.Compact(links)
+}
+
+// descendants of this process, but for the canaries. Zombies count.
+func descendants() []string {
+	type proc struct {
+		parent int
+		text   string
+	}
+	procs := map[int]proc{}
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue
+		}
+		name, rest, ok := bytes.Cut(b, []byte(") "))
+		fields := strings.Fields(string(rest))
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f))); ok && err == nil && len(fields) > 2 {
+			parent, _ := strconv.Atoi(fields[1])
+			procs[pid] = proc{parent, fmt.Sprintf("%s) state %s", name, fields[0])}
+		}
+	}
+	var found []string
+	for pid, p := range procs {
+		if slices.ContainsFunc(canaries, func(c *exec.Cmd) bool { return c.Process.Pid == pid }) {
+			continue
+		}
+		for up := p.parent; up > 1; up = procs[up].parent {
+			if up == os.Getpid() {
+				found = append(found, p.text)
+				break
+			}
+		}
+	}
+	return found
+}
+
+// reapOrphans does the duty of an init for those whose sandboxd was killed.
+func reapOrphans() {
+	for _, p := range descendants() {
+		if pid, err := strconv.Atoi(p[:strings.IndexByte(p, ' ')]); err == nil && strings.HasSuffix(p, "state Z") {
+			_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+		}
+	}
+}
+
+// fingerprints are of what no sandboxed program may ever change.
+func fingerprints(t *testing.T) map[string]string {
+	t.Helper()
+	prints := map[string]string{}
+	for _, f := range []string{
+		"/etc/passwd", "/etc/shadow", "/etc/hosts", "/etc/ld.so.preload", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe",
+		"/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname", "/proc/sys/kernel/sysrq", "/sys/kernel/uevent_helper", "/proc/sys/fs/binfmt_misc/status",
+		sandboxd, filepath.Join(base, "canary"),
+	} {
+		b, err := os.ReadFile(f)
+		switch {
+		case err == nil:
+			prints[f] = fmt.Sprintf("%x", sha256.Sum256(b))
+		case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EINVAL):
+			prints[f] = "unreadable"
+		default:
+			t.Fatal(err)
+		}
+	}
+	for _, c := range canaries {
+		dir := fmt.Sprintf("/proc/%d/", c.Process.Pid)
+		limits, _ := os.ReadFile(dir + "limits")
+		stat, _ := os.ReadFile(dir + "stat")
+		f := strings.Fields(string(stat)) // pid (comm) state …, 19: nice, 41: policy
+		if len(f) < 41 || f[2] != "S" {
+			t.Fatalf("the canary process is dead: %s", stat)
+		}
+		prints[dir] = fmt.Sprint(string(limits), f[18], f[40])
+	}
+	return prints
+}

@@ -1,0 +1,226 @@
+package repo
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// licences are told apart by a phrase that only they have.
+var licences = []struct{ name, phrase string }{
+	{"Apache-2.0", "Apache License Version 2.0"},
+	{"MPL-2.0", "Mozilla Public License Version 2.0"},
+	{"ISC", "Permission to use, copy, modify, and/or distribute this software"},
+	{"MIT", "Permission is hereby granted, free of charge, to any person obtaining a copy"},
+	{"BSD", "Redistribution and use in source and binary forms, with or without modification"},
+}
+
+// refused are licences whose text could hold one of the phrases above.
+var refused = []string{"GNU GENERAL PUBLIC LICENSE", "GNU LESSER GENERAL PUBLIC", "GNU AFFERO", "Business Source License", "Server Side Public License", "Commons Clause"}
+
+var (
+	licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice)([.-].*)?$`)
+	space       = regexp.MustCompile(`[\s*#/]+`)
+)
+
+// classify names a licence by its text, "" if it is not one of those allowed.
+func classify(text string) string {
+	text = space.ReplaceAllString(text, " ")
+	for _, r := range refused {
+		if strings.Contains(text, r) {
+			return ""
+		}
+	}
+	for _, l := range licences {
+		if strings.Contains(text, l.phrase) {
+			return l.name
+		}
+	}
+	return ""
+}
+
+// legal returns the licence and notice files of a module, by name.
+func legal(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]string{}
+	for _, e := range entries {
+		if licenceFile.MatchString(e.Name()) {
+			b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[e.Name()] = string(b)
+		}
+	}
+	return texts
+}
+
+// The licence of every module that the build or its tests use is one of those allowed.
+func TestLicences(t *testing.T) {
+	for _, m := range list[struct{ Path, Version, Dir, Error string }](t, "", "mod", "download", "-json") {
+		if m.Error != "" {
+			t.Fatalf("%s %s: %s", m.Path, m.Version, m.Error)
+		}
+		found := false
+		for name, text := range legal(t, m.Dir) {
+			if strings.HasPrefix(strings.ToLower(name), "notice") {
+				continue
+			}
+			kind := classify(text)
+			if kind == "" {
+				t.Errorf("%s %s: %s is no licence that is allowed here", m.Path, m.Version, name)
+			}
+			found = true
+		}
+		if !found {
+			t.Errorf("%s %s has no licence file", m.Path, m.Version)
+		}
+	}
+}
+
+func TestClassify(t *testing.T) {
+	for text, want := range map[string]string{
+		"  Apache License\n  Version 2.0, January 2004":                    "Apache-2.0",
+		"GNU GENERAL PUBLIC LICENSE ... Permission is hereby granted, ...": "",
+		"All rights reserved.": "",
+		"# MIT\nPermission is hereby granted, free of charge, to\nany person obtaining a copy": "MIT",
+	} {
+		if got := classify(text); got != want {
+			t.Errorf("%q is %q, want %q", text, got, want)
+		}
+	}
+}
+
+// THIRD_PARTY carries the texts that the licences of what we distribute ask to
+// be carried along: everything that the packages, not their tests, import.
+func TestThirdParty(t *testing.T) {
+	dirs := map[string]string{}
+	for _, p := range list[pkg](t, "GOARCH=amd64", "list", "-deps", "-json=ImportPath,Module", "./...") {
+		if p.Module != nil && p.Module.Path != module {
+			dirs[p.Module.Path+" "+p.Module.Version] = p.Module.Dir
+		}
+	}
+	var b strings.Builder
+	b.WriteString("sandboxd is licensed under the Apache License 2.0, see LICENSE. It contains, or is\n" +
+		"generated from, the work of others, listed here with their licences. The Go standard\n" +
+		"library, which every Go program contains, has the licence of golang.org/x/sys.\n" +
+		"Written by `go test ./internal/repo -update`.\n")
+	for _, m := range slices.Sorted(maps.Keys(dirs)) {
+		texts := legal(t, dirs[m])
+		if len(texts) == 0 {
+			t.Errorf("%s has no licence file", m)
+		}
+		for _, name := range slices.Sorted(maps.Keys(texts)) {
+			fmt.Fprintf(&b, "\n%s\n%s, file %s\n%s\n\n%s", strings.Repeat("=", 80), m, name, strings.Repeat("=", 80), strings.TrimRight(texts[name], "\n")+"\n")
+		}
+	}
+	derived(t, filepath.Join(root, "THIRD_PARTY"), b.String())
+}
+
+// goMod is what `go mod edit -json` says.
+type goMod struct {
+	Module    struct{ Path string }
+	Go        string
+	Toolchain string
+	Require   []struct {
+		Path, Version string
+		Indirect      bool
+	}
+	Replace, Exclude, Tool []struct{ Path string }
+}
+
+func modFile(t *testing.T, rel string) goMod {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json", filepath.Join(root, rel)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m goMod
+	if err := json.Unmarshal(out, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// Both modules agree on the language, and neither binds its users to more:
+// no toolchain, no tools, nothing replaced.
+func TestGoMod(t *testing.T) {
+	main, tools := modFile(t, "go.mod"), modFile(t, "tools/go.mod")
+	if main.Module.Path != module || tools.Module.Path != module+"/tools" {
+		t.Errorf("modules are named %q and %q", main.Module.Path, tools.Module.Path)
+	}
+	if main.Go != tools.Go || !regexp.MustCompile(`^1\.\d+\.\d+$`).MatchString(main.Go) {
+		t.Errorf("go lines are %q and %q: want the same release in both", main.Go, tools.Go)
+	}
+	if main.Toolchain != "" {
+		t.Errorf("go.mod asks for toolchain %s: users pick theirs", main.Toolchain)
+	}
+	if len(main.Tool) > 0 {
+		t.Errorf("go.mod has tools %v: they belong into tools/go.mod, out of the graph of our users", main.Tool)
+	}
+	for _, m := range []goMod{main, tools} {
+		if len(m.Replace)+len(m.Exclude) > 0 {
+			t.Errorf("module %s replaces or excludes: %v %v", m.Module.Path, m.Replace, m.Exclude)
+		}
+	}
+	t.Logf("go.mod asks for go %s, this is %s", main.Go, runtime.Version())
+}
+
+// Every module that we import ourselves has a row in docs/dependencies.md, and every row a module.
+func TestDependencies(t *testing.T) {
+	imported := map[string]bool{}
+	modules := map[string]string{}
+	for _, p := range list[pkg](t, "", "list", "-deps", "-test", "-json=ImportPath,Module,Imports", "./...") {
+		if p.Module == nil {
+			continue
+		}
+		path, _, _ := strings.Cut(p.ImportPath, " ") // a package compiled for a test is "path [test]"
+		modules[path] = p.Module.Path
+		if p.Module.Path == module {
+			for _, i := range p.Imports {
+				i, _, _ = strings.Cut(i, " ")
+				imported[i] = true
+			}
+		}
+	}
+	direct := map[string]bool{}
+	for i := range imported {
+		if m := modules[i]; m != "" && m != module {
+			direct[m] = true
+		}
+	}
+	rows := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(read(t, "docs/dependencies.md"), -1) {
+		rows[m[1]] = true
+	}
+	for m := range direct {
+		if !rows[m] {
+			t.Errorf("%s is imported and has no row in docs/dependencies.md", m)
+		}
+	}
+	tools := modFile(t, "tools/go.mod")
+	for m := range rows {
+		tool := slices.ContainsFunc(tools.Require, func(r struct {
+			Path, Version string
+			Indirect      bool
+		},
+		) bool {
+			return r.Path == m
+		})
+		if !direct[m] && !tool {
+			t.Errorf("docs/dependencies.md has a row for %s, which nothing imports", m)
+		}
+	}
+}

@@ -1,0 +1,145 @@
+package repo
+
+import "strings"
+
+// A layer is a rule on imports. Packages are named as below the module:
+// "ipc" is that package, "ipc/..." also everything below it, "..." every
+// package; a leading "!" takes packages out again. Imports are matched by
+// prefix, or whole if they end in "$", as depguard does.
+type layer struct {
+	name  string
+	in    []string // the packages that it binds
+	tests bool     // their test files as well
+	deep  bool     // also what they import through others; golangci-lint sees direct imports only
+	only  []string // if not nil: all that they may import besides the standard library
+	never []string // what they may not import
+	why   string
+}
+
+const module = "sandboxd"
+
+// layers are drawn in ARCHITECTURE.md:
+//
+//	cmd ─▶ sandbox ─▶ spawn ─▶ { namespaces, rootfs, ipc } ─▶ x/sys
+//	                    ▲
+//	        backends: spawn/native, spawn/process
+var layers = []layer{
+	{
+		name: "ipc", in: []string{"ipc/..."}, tests: true,
+		never: []string{"sandboxd/rootfs", "sandboxd/namespaces", "sandboxd/spawn", "sandboxd/sandbox", "sandboxd/cmd"},
+		why:   "messages do not know what carries them, and programs inside a sandbox link this package",
+	},
+	{
+		name: "rootfs", in: []string{"rootfs/..."}, tests: true,
+		never: []string{"sandboxd/ipc", "sandboxd/namespaces", "sandboxd/spawn", "sandboxd/sandbox", "sandboxd/cmd"},
+		why:   "a root is described as data; only backends combine it with namespaces and messages",
+	},
+	{
+		name: "namespaces", in: []string{"namespaces/..."}, tests: true,
+		never: []string{"sandboxd/ipc", "sandboxd/rootfs", "sandboxd/spawn", "sandboxd/sandbox", "sandboxd/cmd"},
+		why:   "what the kernel offers is described as data; only backends combine it with roots and messages",
+	},
+	{
+		name: "spawn", in: []string{"spawn/..."}, tests: true,
+		never: []string{"sandboxd/sandbox", "sandboxd/cmd"},
+		why:   "sandbox imports the contract of the backends, never the reverse (as database/sql and database/sql/driver)",
+	},
+	{
+		name: "plan", in: []string{"spawn/plan"}, only: []string{},
+		why: "a plan is plain data that can be read, compared and checked on any system",
+	},
+	{
+		name: "backends", in: []string{"spawn/native/...", "spawn/process/..."},
+		only: []string{
+			"sandboxd/spawn$", "sandboxd/spawn/plan$", "sandboxd/spawn/launcher$",
+			"sandboxd/namespaces", "sandboxd/rootfs", "sandboxd/ipc", "golang.org/x/sys",
+		},
+		why: "a backend knows the contract and what it compiles; backends do not know each other",
+	},
+	{
+		name: "modules", in: []string{"..."},
+		only: []string{
+			"sandboxd", "golang.org/x/sys", "github.com/klauspost/compress", "github.com/moby/profiles/seccomp",
+			"github.com/opencontainers/runtime-spec",
+		},
+		why: "a dependency is linked, started and trusted by every user: docs/dependencies.md lists the few, and why",
+	},
+	{
+		name: "run-path", in: []string{"cmd/sandboxd/...", "sandbox", "spawn/...", "ipc/...", "rootfs/...", "namespaces", "namespaces/seccomp", "namespaces/landlock"}, deep: true,
+		never: []string{
+			"net$", "net/http", "regexp", "text/template", "html/template",
+			"github.com/spf13/cobra", "github.com/containerd/cgroups", "github.com/vmihailenco/msgpack",
+		},
+		why: "every package linked is initialised at each start of the command, used or not: start-up cost",
+	},
+	{
+		name: "cgroups", in: []string{"...", "!sandbox/cgroup/..."}, tests: true,
+		never: []string{"github.com/containerd/cgroups"},
+		why:   "only the tests of sandbox/cgroup compare with it; it links 49 packages that a spawn has no use for",
+	},
+	{
+		name: "msgpack", in: []string{"..."},
+		never: []string{"github.com/vmihailenco/msgpack"},
+		why:   "v5.4.1 lets five hostile bytes allocate gigabytes; tests compare with it, ipc/wire reads the wire",
+	},
+	{
+		name: "compress", in: []string{"...", "!rootfs/unpack/..."}, tests: true,
+		never: []string{"github.com/klauspost/compress"},
+		why:   "archives are unpacked in one place, rootfs/unpack, which bounds what they may expand to",
+	},
+	{
+		name: "profiles", in: []string{"...", "!namespaces/seccomp/internal/gen"},
+		never: []string{"github.com/moby/profiles", "github.com/opencontainers/runtime-spec"},
+		why:   "the generator of the seccomp tables reads the profile; the program holds its result only",
+	},
+	{
+		name: "gob-rpc", in: []string{"..."}, tests: true,
+		never: []string{"encoding/gob", "net/rpc"},
+		why:   "both build values from a hostile peer's description of types; frames of ipc/wire are bounded and typed",
+	},
+}
+
+// binds says whether the rule holds for a package, named by its import path.
+func (l *layer) binds(pkg string) bool {
+	held := false
+	for _, p := range l.in {
+		p, out := strings.CutPrefix(p, "!")
+		if within(pkg, p) {
+			held = !out
+		}
+	}
+	return held
+}
+
+func within(pkg, pattern string) bool {
+	below := strings.TrimPrefix(strings.TrimPrefix(pkg, module), "/")
+	top, tree := strings.CutSuffix(pattern, "...")
+	top = strings.TrimSuffix(top, "/")
+	return below == top || tree && (top == "" || strings.HasPrefix(below, top+"/"))
+}
+
+// allows says whether a package that the rule binds may import path.
+func (l *layer) allows(path string, std bool) bool {
+	for _, p := range l.never {
+		if matches(path, p) {
+			return false
+		}
+	}
+	if l.only == nil || std {
+		return true
+	}
+	for _, p := range l.only {
+		if matches(path, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func matches(path, pattern string) bool {
+	whole, exact := strings.CutSuffix(pattern, "$")
+	if exact {
+		return path == whole
+	}
+	return strings.HasPrefix(path, pattern)
+}

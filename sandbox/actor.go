@@ -1,0 +1,342 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/namespaces/seccomp"
+	"sandboxd/sandbox/cgroup"
+	"sandboxd/spawn"
+	"sandboxd/spawn/launcher"
+)
+
+// Actor is a running program in its sandbox. Its methods may be called
+// concurrently, also after its end.
+type Actor struct {
+	host    *Host
+	res     *resolved
+	id      string
+	n       int // counts the actors of this host
+	pair    int // index of its host ids; -1: none
+	leaf    *cgroup.Leaf
+	private string // its directory on the host, where the backend has no private root
+	proc    spawn.Process
+	stdio   *stdio
+	trap    *seccomp.Listener // tells of forbidden system calls; nil unless they end the actor
+	began   time.Time
+	report  Report
+
+	mu   sync.Mutex
+	why  Reason // who ended it, "" if it ended by itself
+	note string // the detail of why
+
+	gone chan struct{} // closed when nothing of it is left
+	done chan struct{} // closed when also its output is delivered
+}
+
+// Start starts an actor. It returns when its program runs, or with the reason
+// why not; then nothing of it is left. ctx bounds the start only.
+func (h *Host) Start(ctx context.Context, s Spec) (*Actor, error) {
+	start := time.Now()
+	r, err := h.resolve(s)
+	if err != nil {
+		return nil, err
+	}
+	a := &Actor{host: h, res: r, pair: -1, gone: make(chan struct{}), done: make(chan struct{})}
+	if err := h.enter(a); err != nil {
+		return nil, err
+	}
+	if err := a.start(ctx, start); err != nil {
+		err = errors.Join(err, a.release())
+		return nil, err
+	}
+	go a.supervise()
+	return a, nil
+}
+
+// enter makes the actor visible to Close in the same step in which it starts to exist.
+func (h *Host) enter(a *Actor) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return errors.New("host is closed")
+	}
+	h.next++
+	a.n, a.id = h.next, strconv.Itoa(h.lease.N)+"."+strconv.Itoa(h.next)
+	h.live[a] = struct{}{}
+	return nil
+}
+
+func (a *Actor) start(ctx context.Context, start time.Time) (err error) {
+	r, q := a.res, &a.res.request
+	q.ID = a.id
+	phases := phaser{last: start}
+	if a.host.ids.count > 0 {
+		if a.pair, err = a.host.ids.take(); err != nil {
+			return err
+		}
+		q.Host = a.host.ids.host(a.pair)
+		if a.host.ids.base == 1 && len(q.Mounts) > 0 {
+			q.Host.UID, q.Host.GID = 0, 0 // rootless: files of the mounts belong to the caller, who is 0 in the launcher
+		}
+	}
+	if w, ok := r.backend.(interface {
+		Warm(context.Context, *spawn.Request)
+	}); ok { // the launcher starts while the cgroup is made
+		warm := *q
+		go w.Warm(ctx, &warm)
+	} else if err := a.makePrivate(); err != nil {
+		return err
+	}
+	phases.mark("resolve")
+	if a.host.tree != nil {
+		if a.leaf, err = a.host.tree.Leaf(strconv.Itoa(a.n), r.cgroup); err != nil {
+			return err
+		}
+		if q.Tasks, q.Cgroup, err = a.leaf.Join(); err != nil {
+			return err
+		}
+		defer closeAll(append(q.Tasks, q.Cgroup)...)
+	}
+	phases.mark("cgroup")
+	if a.stdio, err = newStdio(r, a.end); err != nil {
+		return err
+	}
+	defer a.stdio.closeChild()
+	q.Stdio = a.stdio.child
+	if r.spec.ReadBack || r.spec.SeccompKill {
+		q.Inspect = a.inspect
+	}
+	if a.proc, err = r.backend.Start(ctx, q); err != nil {
+		return err
+	}
+	a.began = time.Now()
+	for _, p := range a.proc.Phases() {
+		phases.add(p.Name, p.Took)
+	}
+	a.report.Spawn = SpawnTime{Total: a.began.Sub(start), Phases: phases.list}
+	a.stdio.run(a.proc.Terminal())
+	return nil
+}
+
+// makePrivate makes the directory that stands in for a private root.
+func (a *Actor) makePrivate() error {
+	q := &a.res.request
+	parent := privateDir(a.host.lease.N)
+	if err := os.MkdirAll(parent, 0o711); err != nil {
+		return fmt.Errorf("private directory: %w", err)
+	}
+	a.private = filepath.Join(parent, a.id)
+	if err := os.Mkdir(a.private, 0o700); err != nil {
+		return fmt.Errorf("private directory: %w", err)
+	}
+	if q.Host != nil {
+		if err := os.Chown(a.private, q.Host.UID, q.Host.GID); err != nil {
+			return fmt.Errorf("private directory: %w", err)
+		}
+	}
+	q.Private = a.private
+	if a.res.spec.Dir == "" {
+		q.Dir = a.private
+	}
+	q.Env = append([]string{"TMPDIR=" + a.private}, replaceEnv(q.Env, "HOME", a.private)...)
+	return nil
+}
+
+// supervise is the actor's life from its program's start to the last trace of it.
+func (a *Actor) supervise() {
+	stop := a.watch()
+	exit, err := a.proc.Wait(context.Background())
+	wall := time.Since(a.began)
+	stop()
+	a.settle(exit, err, wall)
+	if err := a.release(); err != nil {
+		a.report.Isolation.Missing = append(a.report.Isolation.Missing, Missing{"clean-up", err.Error()})
+	}
+	close(a.gone)
+	a.report.Usage.OutputBytes = a.stdio.wait()
+	close(a.done)
+}
+
+// watch starts what ends an actor that does not end by itself.
+func (a *Actor) watch() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &a.res.limits
+	if l.CPUTime > 0 {
+		go a.watchCPU(ctx, l.CPUTime)
+	}
+	if a.trap != nil {
+		go watchTrap(ctx, a.trap, a.end)
+	}
+	if l.Timeout > 0 {
+		t := time.AfterFunc(l.Timeout, func() { a.end(Timeout, fmt.Sprintf("wall time limit of %v reached", l.Timeout)) })
+		return func() { t.Stop(); cancel() }
+	}
+	return cancel
+}
+
+// watchCPU polls, at the pace at which the limit could be reached soonest.
+func (a *Actor) watchCPU(ctx context.Context, limit time.Duration) {
+	for {
+		u, err := a.leaf.Usage()
+		if err != nil {
+			return // the leaf is gone
+		}
+		left := limit - u.CPU
+		if left <= 0 {
+			a.end(CPUTime, fmt.Sprintf("CPU time limit of %v reached", limit))
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(max(left/time.Duration(runtime.NumCPU()), 2*time.Millisecond)):
+		}
+	}
+}
+
+// end kills the actor, for the first reason that anyone has.
+func (a *Actor) end(why Reason, detail string) {
+	a.mu.Lock()
+	first := a.why == ""
+	if first {
+		a.why, a.note = why, detail
+	}
+	a.mu.Unlock()
+	if first {
+		a.kill()
+	}
+}
+
+func (a *Actor) kill() {
+	if a.proc != nil {
+		_ = a.proc.Kill()
+	}
+	if a.leaf != nil && a.res.backend.Name() != "native" { // a pid namespace dies with its init; anything less needs the cgroup
+		_ = a.leaf.Kill()
+	}
+}
+
+// Cancel asks the program to end with SIGTERM and kills it after grace. It
+// does not wait, and does nothing to an actor that has ended.
+func (a *Actor) Cancel(by string, grace time.Duration) {
+	if grace > 0 && a.Signal(syscall.SIGTERM) == nil {
+		go func() {
+			select {
+			case <-a.gone:
+			case <-time.After(grace):
+				a.end(Cancelled, by)
+			}
+		}()
+		a.mu.Lock()
+		if a.note == "" {
+			a.note = by
+		}
+		a.mu.Unlock()
+		return
+	}
+	a.end(Cancelled, by)
+}
+
+// Signal sends s to the program; SIGKILL ends the whole actor.
+func (a *Actor) Signal(s syscall.Signal) error { return a.proc.Signal(s) }
+
+// Resize tells the actor's terminal its new size.
+func (a *Actor) Resize(w spawn.Winsize) error {
+	t := a.proc.Terminal()
+	if t == nil {
+		return errors.New("the actor has no terminal")
+	}
+	return unix.IoctlSetWinsize(int(t.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: w.Rows, Col: w.Cols})
+}
+
+// ID names the actor in reports; it is unique on this machine while it lives.
+func (a *Actor) ID() string { return a.id }
+
+// PID is that of the actor's init, as this process sees it.
+func (a *Actor) PID() int { return a.proc.PID() }
+
+// Gone is closed when nothing of the actor is left on the host.
+func (a *Actor) Gone() <-chan struct{} { return a.gone }
+
+// Wait returns the report when nothing of the actor is left and its output has been delivered.
+func (a *Actor) Wait(ctx context.Context) (*Report, error) {
+	select {
+	case <-a.done:
+		return &a.report, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// release removes all that the actor had. The leaf goes last: it is the proof that nothing is left.
+func (a *Actor) release() error {
+	var err error
+	if a.proc != nil {
+		err = a.proc.Close()
+	}
+	if a.leaf != nil {
+		err = errors.Join(err, a.empty())
+	}
+	if a.trap != nil {
+		_ = a.trap.Close()
+	}
+	if a.stdio != nil {
+		a.stdio.closeInput()
+	}
+	if a.private != "" {
+		err = errors.Join(err, os.RemoveAll(a.private))
+	}
+	if a.pair >= 0 {
+		a.host.ids.give(a.pair)
+	}
+	a.host.mu.Lock()
+	delete(a.host.live, a)
+	a.host.mu.Unlock()
+	return err
+}
+
+// empty proves the cgroup empty, killing what is there, and removes it.
+func (a *Actor) empty() error {
+	if err := a.leaf.Remove(); err == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return errors.Join(a.leaf.Kill(), a.leaf.WaitEmpty(ctx), a.leaf.Remove())
+}
+
+func closeAll(files ...*os.File) {
+	for _, f := range files {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// phaser collects consecutive phases.
+type phaser struct {
+	last time.Time
+	list []Phase
+}
+
+func (p *phaser) mark(name string) {
+	now := time.Now()
+	p.list = append(p.list, Phase{name, now.Sub(p.last)})
+	p.last = now
+}
+
+func (p *phaser) add(name string, took time.Duration) { p.list = append(p.list, Phase{name, took}) }
+
+// lostErr tells a launcher's death from other failures.
+func lostErr(err error) bool { return errors.Is(err, launcher.ErrLost) }

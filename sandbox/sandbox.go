@@ -1,0 +1,209 @@
+// Package sandbox runs programs that must not be trusted, each in a sandbox of
+// its own, under hard limits, and tells why each of them ended.
+//
+//	report, err := sandbox.Run(ctx, sandbox.Spec{
+//		Argv:   []string{"python3", "-c", "print(6*7)"},
+//		Limits: sandbox.Limits{Memory: 64 << 20, Timeout: 5 * time.Second},
+//		Stdout: os.Stdout,
+//	})
+//
+// A program that runs many actors opens a [Host] once and calls [Host.Start].
+//
+// Non-goals: images from registries, scheduling over machines, and being a
+// boundary against bugs of the host's kernel (see SECURITY.md).
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"sandboxd/namespaces"
+	"sandboxd/sandbox/cgroup"
+	"sandboxd/sandbox/internal/lease"
+	"sandboxd/spawn"
+	"sandboxd/spawn/native"
+	"sandboxd/spawn/process"
+)
+
+// Host is this process's share of the machine: a lease, which names its host
+// ids and its cgroups, and the backends. Safe for concurrent use.
+type Host struct {
+	one      bool
+	lease    *lease.Lease
+	cgroups  *cgroup.Host
+	tree     *cgroup.Tree
+	noCgroup error // why there is no tree
+	ids      ids
+	backends map[string]spawn.Backend
+
+	mu     sync.Mutex
+	closed bool
+	next   int
+	live   map[*Actor]struct{}
+}
+
+// Options of a Host. The zero value suits a program that runs many actors.
+type Options struct {
+	// OneShot says that only one actor will be started. It then shares the
+	// network namespace of its launcher, which saves making another one.
+	OneShot bool
+}
+
+// Open takes a lease, removes what dead supervisors left behind, and looks at
+// the host. Nothing is started yet.
+func Open(o Options) (*Host, error) {
+	h := &Host{one: o.OneShot, live: map[*Actor]struct{}{}, backends: map[string]spawn.Backend{}}
+	var err error
+	if h.lease, err = lease.Acquire(lease.Dir(), sweep); err != nil {
+		return nil, err
+	}
+	if h.cgroups, err = cgroup.Detect(); err == nil {
+		if h.tree, err = h.cgroups.Tree(strconv.Itoa(h.lease.N)); err == nil {
+			err = h.lease.Note(strings.Join(h.tree.Dirs(), "\n"))
+		}
+	}
+	h.noCgroup = err
+	var o2 native.Options
+	if namespaces.Privileged() {
+		h.ids = ids{base: firstID + h.lease.N*idsPerLease, count: idsPerLease / 2}
+	} else if o2.SubUIDs, o2.SubGIDs, err = namespaces.SubIDs(); err == nil {
+		h.ids = ids{base: 1, count: min(o2.SubUIDs.Count, o2.SubGIDs.Count) / 2}
+	}
+	h.backends["native"] = native.New(o2)
+	h.backends["process"] = process.New()
+	return h, nil
+}
+
+// As root each lease owns a block of host ids, two for each actor, in a range
+// that systemd's UIDS-GIDS document leaves unused.
+const (
+	firstID     = 1879048192
+	idsPerLease = 32768
+)
+
+// sweep removes what a dead owner of lease n left: the kernel has killed its
+// processes, and mounts and namespaces went with them.
+func sweep(n int, note string) error {
+	var dirs []string
+	if note != "" {
+		dirs = strings.Split(note, "\n")
+	}
+	return errors.Join(cgroup.Sweep(strconv.Itoa(n), dirs...), os.RemoveAll(privateDir(n)))
+}
+
+// privateDir holds the private directories of actors without a root of their own.
+func privateDir(n int) string {
+	if os.Geteuid() == 0 {
+		return "/run/sandboxd.d/" + strconv.Itoa(n)
+	}
+	return filepath.Join(lease.Dir(), strconv.Itoa(n)+".d")
+}
+
+// Warnings are what Open could not clean up; it names each.
+func (h *Host) Warnings() error { return h.lease.Warnings }
+
+// Backend gives a backend by name, "" being native.
+func (h *Host) Backend(name string) (spawn.Backend, error) {
+	if name == "" {
+		name = "native"
+	}
+	if b := h.backends[name]; b != nil {
+		return b, nil
+	}
+	return nil, fmt.Errorf("unknown backend %q: want native or process", name)
+}
+
+// Close cancels every actor that is left, waits until they are gone, and
+// returns the lease. A second call is nil.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return nil
+	}
+	h.closed = true
+	var left []*Actor
+	for a := range h.live {
+		left = append(left, a)
+	}
+	h.mu.Unlock()
+	for _, a := range left {
+		a.Cancel("host closed", 0)
+	}
+	for _, a := range left {
+		<-a.gone
+	}
+	var err error
+	for _, b := range h.backends {
+		err = errors.Join(err, b.Close())
+	}
+	if h.tree != nil {
+		err = errors.Join(err, h.tree.Close())
+	}
+	if d := privateDir(h.lease.N); len(h.backends) > 0 {
+		_ = os.Remove(d)
+		_ = os.Remove(filepath.Dir(d)) // goes only when empty
+	}
+	return errors.Join(err, h.lease.Release())
+}
+
+// Run runs one actor to its end. When ctx ends, the actor is cancelled: asked
+// by SIGTERM, killed a second later. The error is that of the start; what
+// happens afterwards is in the report.
+func Run(ctx context.Context, s Spec) (*Report, error) {
+	h, err := Open(Options{OneShot: true})
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	a, err := h.Start(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { a.Cancel(context.Cause(ctx).Error(), time.Second) })
+	defer stop()
+	return a.Wait(context.Background())
+}
+
+// ids hands out pairs of host ids. The zero value has none.
+type ids struct {
+	base, count int
+	mu          sync.Mutex
+	used        map[int]bool
+	hint        int
+}
+
+// take returns the index of a free pair.
+func (p *ids) take() (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.used == nil {
+		p.used = map[int]bool{}
+	}
+	for range p.count {
+		i := p.hint % p.count
+		p.hint++
+		if !p.used[i] {
+			p.used[i] = true
+			return i, nil
+		}
+	}
+	return 0, fmt.Errorf("all %d pairs of host ids are in use: too many live actors in one supervisor", p.count)
+}
+
+func (p *ids) give(i int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.used, i)
+}
+
+func (p *ids) host(i int) *spawn.HostIDs {
+	return &spawn.HostIDs{InitUID: p.base + 2*i, InitGID: p.base + 2*i, UID: p.base + 2*i + 1, GID: p.base + 2*i + 1}
+}

@@ -1,0 +1,162 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/sandbox/cgroup"
+	"sandboxd/spawn"
+)
+
+// settle decides why the actor ended. What counts is what the supervisor did,
+// then what the kernel counted, then how the program ended; nothing is taken
+// from inside the sandbox but the program's own exit status.
+func (a *Actor) settle(exit spawn.Exit, err error, wall time.Duration) {
+	r, rep := a.res, &a.report
+	rep.Schema, rep.Backend = ReportSchema, r.backend.Name()
+	rep.Actor = ActorID{a.id, r.spec.name()}
+	rep.Isolation.Missing = append(append([]Missing{}, r.missing...), rep.Isolation.Missing...)
+	if rep.Isolation.Enforced == nil {
+		rep.Isolation.Enforced = []string{}
+	}
+	rep.Isolation.Network = r.spec.network()
+	rep.Usage = Usage{Wall: wall, User: exit.User, System: exit.System, MemoryPeak: exit.MaxRSS, ReadBytes: exit.ReadBytes, WriteBytes: exit.WrittenBytes}
+	var events cgroup.Events
+	if a.leaf != nil {
+		if u, err := a.leaf.Usage(); err == nil {
+			overlay(&rep.Usage, u)
+		}
+		events, _ = a.leaf.Events()
+	}
+	full := a.diskFull(&rep.Usage)
+	a.mu.Lock()
+	why, note := a.why, a.note
+	a.mu.Unlock()
+	rep.Exit = verdict(exit, err, why, note, events, full, &r.limits)
+}
+
+func overlay(u *Usage, c cgroup.Usage) {
+	set := func(to *int64, v int64) {
+		if v > 0 {
+			*to = v
+		}
+	}
+	set(&u.MemoryPeak, c.MemoryPeak)
+	set(&u.PIDsPeak, c.PIDsPeak)
+	set(&u.ReadBytes, c.ReadBytes)
+	set(&u.WriteBytes, c.WriteBytes)
+	if c.CPUUser > 0 || c.CPUSystem > 0 {
+		u.User, u.System = c.CPUUser, c.CPUSystem
+	}
+}
+
+// diskFull looks at the writable layer by a descriptor of our own.
+func (a *Actor) diskFull(u *Usage) bool {
+	f := a.proc.Scratch()
+	var st unix.Statfs_t
+	if f == nil || unix.Fstatfs(int(f.Fd()), &st) != nil {
+		return false
+	}
+	u.DiskBytes = int64(st.Blocks-st.Bfree) * st.Bsize
+	return st.Bfree == 0 && st.Blocks > 0 || st.Ffree == 0 && st.Files > 0
+}
+
+// verdict is the table of reasons.
+func verdict(exit spawn.Exit, err error, why Reason, note string, ev cgroup.Events, full bool, l *Limits) Exit {
+	e := Exit{Code: exit.Status.ExitStatus(), Reason: Exited, Detail: ""}
+	var sig syscall.Signal
+	if exit.Status.Signaled() {
+		sig = exit.Status.Signal()
+		e.Code, e.Signal, e.Reason = 128+int(sig), unix.SignalName(sig), Signaled
+	}
+	failed := e.Code != 0
+	killed := sig == syscall.SIGKILL || e.Code == 128+int(syscall.SIGKILL)
+	set := func(r Reason, detail string) { e.Reason, e.Detail = r, detail }
+	switch {
+	case why != "":
+		set(why, note)
+		e.Code, e.Signal = 128+int(syscall.SIGKILL), "SIGKILL"
+		switch why {
+		case Timeout:
+			e.Code = 124
+		case Syscall:
+			e.Code, e.Signal = 128+int(syscall.SIGSYS), "SIGSYS"
+		}
+	case lostErr(err):
+		set(Lost, "its launcher died, and the actor with it")
+		e.Code, e.Signal = 125, ""
+	case sig == syscall.SIGSYS:
+		set(Syscall, "a filter of the program's own ended it")
+	case failed && ev.OOMKills > 0:
+		set(OOM, fmt.Sprintf("memory limit of %s reached, %d processes killed", size(l.Memory), ev.OOMKills))
+	case killed && l.Memory > 0 && ev.MemoryMax > 0:
+		set(OOM, fmt.Sprintf("memory limit of %s reached", size(l.Memory)))
+	case sig == syscall.SIGXCPU:
+		set(CPUTime, "CPU time limit of one process reached (ulimit cpu)")
+	case sig == syscall.SIGXFSZ:
+		set(Disk, "file size limit reached")
+	case failed && full:
+		set(Disk, fmt.Sprintf("writable layer is full (%s, %d inodes)", size(l.Disk), l.DiskInodes))
+	case failed && ev.PIDsMax > 0:
+		set(PIDs, fmt.Sprintf("limit of %d processes was hit %d times", l.PIDs, ev.PIDsMax))
+	case !exit.Reported && sig == 0:
+		set(Lost, fmt.Sprintf("its init ended without a word, with status %d", e.Code))
+		e.Code = 125
+	default:
+		e.Detail = note // a cancel that the program obeyed
+	}
+	return e
+}
+
+// size is a byte count as people write it.
+func size(n int64) string {
+	for _, u := range []struct {
+		unit int64
+		name string
+	}{{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
+		if n >= u.unit && n%u.unit == 0 {
+			return fmt.Sprintf("%d %s", n/u.unit, u.name)
+		}
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
+
+func (s *Spec) name() string {
+	if s.Name != "" || len(s.Argv) == 0 {
+		return s.Name
+	}
+	return path.Base(s.Argv[0])
+}
+
+func (s *Spec) network() string {
+	if s.Network == NetHost {
+		return "host"
+	}
+	return "none"
+}
+
+// SpawnFailure is the report of an actor that never ran, for the error of Open or Start.
+func SpawnFailure(s *Spec, err error) *Report {
+	e := Exit{Code: 125, Reason: SpawnFailed, Detail: err.Error()}
+	var step *spawn.StepError
+	if errors.As(err, &step) && step.Program() {
+		e.Code = 126
+		if step.Errno == syscall.ENOENT {
+			e.Code = 127
+		}
+	}
+	backend := s.Backend
+	if backend == "" {
+		backend = "native"
+	}
+	return &Report{
+		Schema: ReportSchema, Actor: ActorID{Name: s.name()}, Backend: backend, Exit: e,
+		Isolation: Isolation{Enforced: []string{}, Missing: []Missing{}, Network: s.network()},
+		Spawn:     SpawnTime{Phases: []Phase{}},
+	}
+}

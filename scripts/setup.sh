@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Makes a Debian machine ready for a target: scripts/setup.sh run|test.
+# It is quick and quiet where nothing is missing. As root it installs what is;
+# an ordinary user is told the command.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=${1:-}
+case $target in
+run) want='$2 == "run"' ;;
+test) want='$2 == "run" || $2 == "test"' ;;
+*) echo "usage: scripts/setup.sh run|test" >&2; exit 2 ;;
+esac
+mapfile -t packages < <(awk "!/^#/ && ($want) { print \$1 }" scripts/packages.txt)
+
+if ! command -v go >/dev/null; then
+	echo "setup: no go command in PATH: install Go $(awk '$1 == "go" { print $2 }' go.mod) or newer (https://go.dev/dl)" >&2
+	exit 1
+fi
+if ! command -v dpkg-query >/dev/null; then
+	echo "setup: this is no Debian system; make sure that it has what these Debian packages hold: ${packages[*]}"
+	exit 0
+fi
+
+installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${packages[@]}" 2>/dev/null | awk '$1 == "installed" { print $2 }' || true)
+missing=()
+for p in "${packages[@]}"; do
+	grep -qxF -- "$p" <<<"$installed" || missing+=("$p")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+	echo "setup: all ${#packages[@]} Debian packages for 'make $target' are installed"
+	exit 0
+fi
+
+if [ "$(id -u)" != 0 ]; then
+	echo "setup: 'make $target' needs ${#missing[@]} more Debian packages. Install them with" >&2
+	echo "    sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+	exit 1
+fi
+echo "setup: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends "${missing[@]}" </dev/null

@@ -1,0 +1,70 @@
+package spawn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/namespaces/landlock"
+	"sandboxd/namespaces/seccomp"
+)
+
+// ProbeTimeout bounds one probe; a host that needs longer has another trouble.
+const ProbeTimeout = 10 * time.Second
+
+// Try spawns a tiny actor with b as r says, waits for its handshake, kills it,
+// and sees it gone: a host can do what it has just done. r needs no program,
+// filters or streams.
+func Try(ctx context.Context, b Backend, r *Request) error {
+	ctx, cancel := context.WithTimeout(ctx, ProbeTimeout)
+	defer cancel()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	policy, err := seccomp.Default(seccomp.Native(), seccomp.Options{})
+	if err != nil {
+		return err
+	}
+	filter, err := policy.Compile()
+	if err != nil {
+		return err
+	}
+	_, noLandlock := landlock.ABI()
+	r.Argv, r.Env, r.Stdio = []string{"/bin/sleep", "60"}, []string{"PATH=/bin:/usr/bin"}, [3]*os.File{null, null, null}
+	r.Filter, r.Landlock = filter.Bytes(), noLandlock == nil
+	p, err := b.Start(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if err := p.Kill(); err != nil {
+		return err
+	}
+	exit, err := p.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	if !exit.Status.Signaled() || exit.Status.Signal() != unix.SIGKILL {
+		return fmt.Errorf("killed, but ended with status %#x", uint32(exit.Status))
+	}
+	return nil
+}
+
+// LandlockGate is the answer of every backend whose second wall is Landlock.
+func LandlockGate() error {
+	_, err := landlock.ABI()
+	if err == nil {
+		return nil
+	}
+	g := &Gate{Feature: Landlock, Observed: err.Error(), Remedy: "boot a kernel of 5.13 or later with landlock in its lsm= list"}
+	if !errors.Is(err, landlock.ErrUnsupported) {
+		g.Remedy = ""
+	}
+	return g
+}
