@@ -99,7 +99,7 @@ func (a *Actor) start(ctx context.Context, start time.Time) (err error) {
 		return err
 	}
 	phases.mark("resolve")
-	if a.host.tree != nil {
+	if r.cgroup != (cgroup.Limits{}) { // an ordinary user may have none
 		if a.leaf, err = a.host.tree.Leaf(strconv.Itoa(a.n), r.cgroup); err != nil {
 			return err
 		}

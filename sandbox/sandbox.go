@@ -59,25 +59,36 @@ type Options struct {
 // Open takes a lease, removes what dead supervisors left behind, and looks at
 // the host. Nothing is started yet.
 func Open(o Options) (*Host, error) {
-	h := &Host{one: o.OneShot, live: map[*Actor]struct{}{}, backends: map[string]spawn.Backend{}}
+	h := &Host{one: o.OneShot, live: map[*Actor]struct{}{}}
+	var sub native.Options
+	if !namespaces.Privileged() {
+		var err error
+		if sub.SubUIDs, sub.SubGIDs, err = namespaces.SubIDs(); err != nil {
+			return nil, err
+		}
+		h.ids = ids{base: 1, count: min(sub.SubUIDs.Count, sub.SubGIDs.Count) / 2}
+	}
+	b := native.New(sub)
+	if h.one {
+		b.Prestart() // its launcher starts beside what follows
+	}
+	h.backends = map[string]spawn.Backend{"native": b, "process": process.New()}
 	var err error
 	if h.lease, err = lease.Acquire(lease.Dir(), sweep); err != nil {
-		return nil, err
+		return nil, errors.Join(err, b.Close())
 	}
-	if h.cgroups, err = cgroup.Detect(); err == nil {
-		if h.tree, err = h.cgroups.Tree(strconv.Itoa(h.lease.N)); err == nil {
-			err = h.lease.Note(strings.Join(h.tree.Dirs(), "\n"))
-		}
-	}
-	h.noCgroup = err
-	var o2 native.Options
 	if namespaces.Privileged() {
 		h.ids = ids{base: firstID + h.lease.N*idsPerLease, count: idsPerLease / 2}
-	} else if o2.SubUIDs, o2.SubGIDs, err = namespaces.SubIDs(); err == nil {
-		h.ids = ids{base: 1, count: min(o2.SubUIDs.Count, o2.SubGIDs.Count) / 2}
 	}
-	h.backends["native"] = native.New(o2)
-	h.backends["process"] = process.New()
+	if h.cgroups, h.noCgroup = cgroup.Detect(); h.noCgroup == nil {
+		tree := h.cgroups.Tree
+		if h.one {
+			tree = h.cgroups.Solo
+		}
+		if h.tree, h.noCgroup = tree(strconv.Itoa(h.lease.N)); h.noCgroup == nil {
+			h.noCgroup = h.lease.Note(strings.Join(h.tree.Dirs(), "\n"))
+		}
+	}
 	return h, nil
 }
 

@@ -5,6 +5,12 @@
 //
 // This package reads flags and prints; every decision is package sandbox's.
 // Non-goals: a daemon (run needs none), images from registries.
+//
+// The runtime need not read the cgroup's CPU quota at every start: sandboxd
+// waits more than it computes.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (

@@ -44,8 +44,11 @@ func run(args []string, in io.Reader, out, errs io.Writer) int {
 // execute runs the actor. The report is never nil.
 func (o *runOptions) execute(errs io.Writer) (*sandbox.Report, error) {
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, forwarded...)
-	defer signal.Stop(signals)
+	notified := make(chan struct{})
+	go func() { // beside the rest of the start: each signal costs two thread switches
+		signal.Notify(signals, forwarded...)
+		close(notified)
+	}()
 	host, err := sandbox.Open(sandbox.Options{OneShot: true})
 	if err != nil {
 		return sandbox.SpawnFailure(&o.spec, err), err
@@ -75,6 +78,7 @@ func (o *runOptions) execute(errs io.Writer) (*sandbox.Report, error) {
 	if err != nil {
 		return sandbox.SpawnFailure(&o.spec, err), err
 	}
+	<-notified
 	go forward(actor, signals)
 	report, err := actor.Wait(context.Background())
 	restore()

@@ -28,6 +28,9 @@ func (t *Tree) Leaf(name string, limits Limits) (*Leaf, error) {
 	if err := limits.check(); err != nil {
 		return nil, err
 	}
+	if t.solo {
+		name = folderPrefix + t.lease
+	}
 	places, err := t.reach(limits.needs())
 	if err != nil {
 		return nil, err

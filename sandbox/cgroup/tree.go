@@ -21,6 +21,7 @@ import (
 type Tree struct {
 	host  *Host
 	lease string
+	solo  bool // no folder: the one leaf is named as the folder would be
 
 	mu     sync.RWMutex // guards the rest; held for reading during every use of a place
 	places []*place
@@ -53,6 +54,17 @@ func (h *Host) Tree(lease string) (*Tree, error) {
 		return nil, err
 	}
 	return &Tree{host: h, lease: lease, byNeed: make(map[Controller][]*place)}, nil
+}
+
+// Solo is a Tree for a supervisor of one actor. It has no folder; its one leaf,
+// whatever name it is given, takes the folder's place, which saves a directory
+// to make and to remove in each hierarchy.
+func (h *Host) Solo(lease string) (*Tree, error) {
+	t, err := h.Tree(lease)
+	if err == nil {
+		t.solo = true
+	}
+	return t, err
 }
 
 // Dirs returns, before anything is made, every directory that this tree could
@@ -146,7 +158,7 @@ func (t *Tree) place(want target) (*place, error) {
 		i = len(t.places) - 1
 	}
 	p := t.places[i]
-	if on := want.has & v2Controllers; want.unified && on != 0 {
+	if on := want.has & v2Controllers; want.unified && on != 0 && !t.solo {
 		if err := nodeAt(p.abs, true).write("cgroup.subtree_control", switchV2("+", on)); err != nil {
 			return nil, fmt.Errorf("cgroup: have %s hand down %s: %w", p.abs, on, err)
 		}
@@ -157,6 +169,13 @@ func (t *Tree) place(want target) (*place, error) {
 
 func (t *Tree) folder(want target) (*place, error) {
 	abs := want.dir + "/" + folderPrefix + t.lease
+	if t.solo {
+		fd, err := unix.Open(want.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return nil, fmt.Errorf("cgroup: open %s: %w", want.dir, err)
+		}
+		return &place{target: want, fd: fd, abs: want.dir}, nil
+	}
 	switch err := t.host.mkdir(unix.AT_FDCWD, abs); {
 	case errors.Is(err, fs.ErrExist):
 		return nil, fmt.Errorf("cgroup: make folder %s: %w: a supervisor that takes its leases elsewhere lives there, or one died there; share its lease directory, or remove what is in it", abs, err)
@@ -179,7 +198,11 @@ func (t *Tree) Close() error {
 	t.closed = true
 	var errs []error
 	t.places = slices.DeleteFunc(t.places, func(p *place) bool {
-		if err := t.host.clear(nodeAt(p.abs, p.unified)); err != nil {
+		ours := p.abs
+		if t.solo {
+			ours += "/" + folderPrefix + t.lease
+		}
+		if err := t.host.clear(nodeAt(ours, p.unified)); err != nil {
 			errs = append(errs, err)
 			return false
 		}

@@ -22,7 +22,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -118,14 +117,15 @@ func (l *Launcher) own(img *os.File, null, ctl int, o Options, started chan<- er
 		mode = "p"
 	}
 	attr := &syscall.ProcAttr{
-		Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(ctl)},
+		// The image is one of the files, for what is not may be overwritten between fork and exec.
+		Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(ctl), img.Fd()},
 		Sys:   &syscall.SysProcAttr{Cloneflags: o.Namespaces, Setsid: true, PidFD: &l.kill},
 		Dir:   "/",
 	}
 	if o.MapIDs == nil && o.Namespaces&unix.CLONE_NEWUSER != 0 {
 		attr.Sys.UidMappings, attr.Sys.GidMappings = sysMaps(o.UIDs), sysMaps(o.GIDs)
 	}
-	pid, _, err := syscall.StartProcess("/proc/self/fd/"+strconv.Itoa(int(img.Fd())), []string{"sandboxd-launcher", mode}, attr)
+	pid, _, err := syscall.StartProcess("/proc/self/fd/4", []string{"sandboxd-launcher", mode}, attr)
 	if err != nil {
 		started <- fmt.Errorf("launcher: start: %w", err)
 		return

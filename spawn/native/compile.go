@@ -45,7 +45,7 @@ const (
 
 // stageAt is where the stage is mounted until the pivot: any directory that
 // exists everywhere and that no one wants to bind.
-const stageAt = "/proc"
+const stageAt = "/sys"
 
 const (
 	hidden  = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
@@ -112,6 +112,8 @@ func (t template) setup() ([]plan.Step, error) {
 		s.add(plan.Unshare, n(unix.CLONE_NEWNET))
 		s.add(plan.Loopback, nil)
 	}
+	s.fsmount(slotProc, inert, "proc") // before anything by pid: the host's /proc would name strangers
+	s.attach(plan.Cwd, slotProc, 0, "/proc")
 	s.fsmount(slotStage, hidden&^unix.MOUNT_ATTR_NODEV, "tmpfs", "mode=0755", "size=16m", "nr_inodes=4096")
 	s.attach(plan.Cwd, slotStage, 0, stageAt)
 	root := uint64(slotStage)
@@ -133,8 +135,8 @@ func (t template) setup() ([]plan.Step, error) {
 			return nil, err
 		}
 	}
-	s.fsmount(slotProc, inert, "proc")
-	s.attach(root, slotProc, noLinks, "/proc")
+	s.openTree(slotBind, 0, 0, "/proc")
+	s.attach(root, slotBind, noLinks, "/proc")
 	if r.Root.Writable {
 		s.openTree(slotBind, 0, 0, stageAt+"/scratch")
 		s.attach(root, slotBind, noLinks, "/tmp")
@@ -173,7 +175,11 @@ func (t template) overlay(s *steps) error {
 		t.scratch(s)
 		s.attach(slotStage, plan.SlotScratch, 0, "/scratch")
 		upper += "/scratch"
-		s.mkdir(slotStage, "/scratch/u", 0o755)
+		uid, gid := plan.NoID, plan.NoID
+		if h := t.r.Host; h != nil { // the layer's top directory becomes the root directory, which is the program's
+			uid, gid = uint64(h.UID), uint64(h.GID)
+		}
+		s.add(plan.Mkdir, n(slotStage, 0o755, uid, gid, 0), "/scratch/u")
 		s.mkdir(slotStage, "/scratch/w", 0o755)
 	}
 	options := []string{"lowerdir=" + stageAt + "/lower", "upperdir=" + upper + "/u", "workdir=" + upper + "/w"}
@@ -379,11 +385,11 @@ func (t template) before(id spawn.Identity) []plan.Step {
 		s.add(plan.Affinity, nil, string(r.Affinity))
 	}
 	s.add(plan.Sync, nil)
-	s.add(plan.Setid, n(uint64(initUID), uint64(initGID), b2u(r.Host == nil)))
-	if r.TimeNS {
+	if r.TimeNS { // while /proc/self is still this process's own: a change of id gives it to root
 		s.add(plan.Unshare, n(unix.CLONE_NEWTIME))
 		s.add(plan.TimeOffsets, nil, timeOffsets())
 	}
+	s.add(plan.Setid, n(uint64(initUID), uint64(initGID), b2u(r.Host == nil)))
 	s.add(plan.Undumpable, nil)
 	if r.Scratch.Bytes > 0 {
 		t.private(&s)

@@ -46,6 +46,7 @@ type Backend struct {
 
 	mu        sync.Mutex
 	closed    bool
+	spare     chan spared       // a launcher started ahead; nil: none
 	launchers map[string]*entry // by template
 	epoch     uint64
 }
@@ -62,6 +63,45 @@ type entry struct {
 // New makes the backend. Nothing is started before the first Start.
 func New(o Options) *Backend {
 	return &Backend{options: o, rootless: !namespaces.Privileged(), launchers: map[string]*entry{}}
+}
+
+// spared is what Prestart came to.
+type spared struct {
+	launcher *launcher.Launcher
+	err      error
+}
+
+// Prestart starts the launcher of an Alone actor, whatever it will be, before
+// anything is known of it. It is called at most once, before Start.
+func (b *Backend) Prestart() {
+	spare := make(chan spared, 1)
+	b.spare = spare
+	go func() {
+		l, err := launcher.Start(b.launcherOptions(true))
+		spare <- spared{l, err}
+	}()
+}
+
+func (b *Backend) takeSpare() chan spared {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	spare := b.spare
+	b.spare = nil
+	return spare
+}
+
+// launcherOptions are what a launcher is born with. One that keepsNet gets its
+// network, if it is to have one of its own, by its setup plan.
+func (b *Backend) launcherOptions(keepsNet bool) launcher.Options {
+	o := launcher.Options{Namespaces: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
+	if !keepsNet {
+		o.Namespaces |= unix.CLONE_NEWNET
+	}
+	if b.rootless {
+		o.Namespaces |= unix.CLONE_NEWUSER
+		b.maps(&o)
+	}
+	return o
 }
 
 // Name is "native".
@@ -265,15 +305,17 @@ func (b *Backend) release(t template, e *entry) {
 }
 
 func (b *Backend) open(ctx context.Context, t template, e *entry) (err error) {
-	o := launcher.Options{Namespaces: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
-	if !t.r.HostNetwork && !t.r.Alone {
-		o.Namespaces |= unix.CLONE_NEWNET
+	var spare chan spared
+	if t.r.Alone {
+		spare = b.takeSpare()
 	}
-	if b.rootless {
-		o.Namespaces |= unix.CLONE_NEWUSER
-		b.maps(&o)
+	if spare != nil {
+		s := <-spare
+		e.launcher, err = s.launcher, s.err
+	} else {
+		e.launcher, err = launcher.Start(b.launcherOptions(t.r.Alone || t.r.HostNetwork))
 	}
-	if e.launcher, err = launcher.Start(o); err != nil {
+	if err != nil {
 		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EACCES) {
 			err = fmt.Errorf("%w: this host refuses new namespaces; run `sandboxd doctor`", err)
 		}
@@ -351,6 +393,12 @@ func (b *Backend) unpack(ctx context.Context, l *launcher.Launcher, archive stri
 func (b *Backend) Close() error {
 	b.mu.Lock()
 	b.closed = true
+	if b.spare != nil {
+		if s := <-b.spare; s.launcher != nil {
+			s.launcher.Close()
+		}
+		b.spare = nil
+	}
 	all := b.launchers
 	b.launchers = map[string]*entry{}
 	b.mu.Unlock()

@@ -177,7 +177,10 @@ static long write_path(const char *path, const char *s, u64 len) {
 static long do_oom(struct step *s) {
 	char b[24], *e = b + sizeof b, *p = utoa(s->n[0] >= 1000 ? s->n[0] - 1000 : 1000 - s->n[0], e);
 	if (s->n[0] < 1000) *--p = '-';
-	return write_path("/proc/self/oom_score_adj", p, (u64)(e - 1 - p));
+	sys(__NR_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0); // or the file is root's; nothing hostile runs yet
+	long r = write_path("/proc/self/oom_score_adj", p, (u64)(e - 1 - p));
+	sys(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+	return r;
 }
 
 static long do_setid(struct step *s) {
