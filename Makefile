@@ -9,8 +9,10 @@ BENCHFLAGS ?=
 
 # Released programs do not link libc, so neither do those that are tested; only the race detector needs it.
 export CGO_ENABLED := 0
-# Asking git for a version fails in a clone that belongs to somebody else.
+# Git answers no questions in a clone that belongs to somebody else, and the go command takes that for an error.
 export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false
+VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
+VERSION ?= $(shell git describe --tags 2>/dev/null || echo devel)
 
 TOOLS := .cache/bin
 PACKAGES := $$(go list ./... | grep -v '^sandboxd/integration')
@@ -38,7 +40,7 @@ setup: ## Install the Debian packages and Go modules that `make test` needs
 
 .PHONY: bin/sandboxd
 bin/sandboxd: ## Build the command
-	go build -trimpath -ldflags "-s -w" -o $@ ./cmd/sandboxd
+	go build -trimpath -buildvcs=$(VCS) -ldflags "-s -w -X main.Version=$(VERSION)" -o $@ ./cmd/sandboxd
 
 .PHONY: build
 build: bin/sandboxd ## Build the command and every package
@@ -53,6 +55,10 @@ lint: $(TOOLS)/.built ## Check style, likely mistakes and the layer rules
 .PHONY: fmt
 fmt: $(TOOLS)/.built ## Format the Go code
 	$(TOOLS)/gofumpt -l -w .
+
+.PHONY: fix
+fix: $(TOOLS)/.built ## Let golangci-lint mend what it can
+	$(TOOLS)/golangci-lint run --fix ./...
 
 # The first time this takes some minutes; the go command caches all but the linking.
 $(TOOLS)/.built: tools/go.mod tools/go.sum

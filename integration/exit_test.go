@@ -96,7 +96,7 @@ func TestBadCommandLinesAreRefused(t *testing.T) {
 		"--seccomp off":                         "seccomp",
 		"--backend magic":                       "native",
 		"--workdir /nowhere":                    "/nowhere",
-		"--hostname " + strings.Repeat("h", 65): "hostname",
+		"--hostname " + strings.Repeat("h", 65): "host",
 		"--env NOVALUE=x --env =x":              "env",
 	} {
 		c.run(t, flags, "/bin/echo", "ran").refused(t, word)
@@ -141,7 +141,8 @@ func TestReportIsTheSchema(t *testing.T) {
 			t.Errorf("usage %+v, network %q", rep.Usage, rep.Isolation.Network)
 		}
 		for _, e := range []string{"userns", "pidns", "mountns", "netns", "utsns", "ipcns", "seccomp", "no-new-privs", "landlock"} {
-			if !slices.Contains(rep.Isolation.Enforced, e) && !res.missing(e) {
+			held := func(s string) bool { return s == e || strings.HasPrefix(s, e+"(") }
+			if !slices.ContainsFunc(rep.Isolation.Enforced, held) && !res.missing(e) {
 				t.Errorf("%s is neither enforced nor missing: %v", e, rep.Isolation)
 			}
 		}
@@ -151,9 +152,6 @@ func TestReportIsTheSchema(t *testing.T) {
 		}
 		if total := int64(rep.Spawn.Total); total <= 0 || sum < total*8/10 || sum > total*11/10 {
 			t.Errorf("phases sum to %d of %d ns: %+v", sum, total, rep.Spawn.Phases)
-		}
-		if st, err := os.Stat(r.reportFile); err != nil || st.Sys() == nil {
-			t.Error(err)
 		}
 	})
 }

@@ -268,6 +268,8 @@ func (r *running) wait(t *testing.T) *result {
 	res := r.waitLoosely(t)
 	if left := descendants(); len(left) != 0 {
 		t.Errorf("sandboxd run %s: left running when it returned: %v", r.flags, left)
+		time.Sleep(100 * time.Millisecond)
+		reapOrphans() // so that the next run is not blamed for it
 	}
 	return res
 }

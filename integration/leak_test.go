@@ -94,17 +94,25 @@ func inventory(t *testing.T, c *caller) map[string]bool {
 			add(file, strings.Join(f, " "))
 		}
 	}
+	// A lease that somebody holds is of a sandboxd that lives, and not ours:
+	// ours have ended.
+	live := locked(t)
+	lease := func(name string) bool {
+		var st syscall.Stat_t
+		return syscall.Stat("/run/sandboxd/"+name, &st) == nil && live[st.Ino]
+	}
 	add("cgroup", glob("/sys/fs/cgroup", func(p string, d fs.DirEntry) bool {
-		return d.IsDir() && strings.HasPrefix(d.Name(), "sandboxd-")
+		n, ok := strings.CutPrefix(strings.TrimPrefix(d.Name(), "sandboxd-supervisor-"), "sandboxd-")
+		_, err := strconv.Atoi(n)
+		return d.IsDir() && ok && err == nil && !lease(n)
 	})...)
 	everything := func(string, fs.DirEntry) bool { return true }
 	add("file", glob("/dev/shm", everything)...)
 	add("file", glob(filepath.Join(c.home, "tmp"), everything)...)
 	for _, dir := range []string{"/run/sandboxd", filepath.Join(c.home, "run")} {
 		// The state directory itself may stay, what is in it may not.
-		add("state", glob(dir, func(p string, d fs.DirEntry) bool { return p != dir && filepath.Base(p) != "sandboxd" })...)
+		add("state", glob(dir, func(_ string, d fs.DirEntry) bool { return d.Name() != "sandboxd" && !lease(d.Name()) })...)
 	}
-	add("namespace", namespaces()...)
 	return all
 }
 
@@ -119,19 +127,21 @@ func glob(dir string, match func(string, fs.DirEntry) bool) []string {
 	return found
 }
 
-// namespaces lists all that a process is in or holds open.
-func namespaces() []string {
-	var links []string
-	for _, pattern := range []string{"/proc/[0-9]*/ns/*", "/proc/[0-9]*/fd/*"} {
-		files, _ := filepath.Glob(pattern)
-		for _, f := range files {
-			if to, err := os.Readlink(f); err == nil && strings.Contains(to, ":[") && !strings.HasPrefix(to, "socket") && !strings.HasPrefix(to, "pipe") && !strings.HasPrefix(to, "anon_inode") {
-				links = append(links, to)
-			}
+// locked are the inodes that somebody holds an flock(2) on.
+func locked(t *testing.T) map[uint64]bool {
+	t.Helper()
+	b, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inodes := map[uint64]bool{}
+	for line := range strings.Lines(string(b)) { // 1: FLOCK  ADVISORY  WRITE 123 fe:00:4711 0 EOF
+		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" {
+			n, err := strconv.ParseUint(f[5][strings.LastIndexByte(f[5], ':')+1:], 10, 64)
+			inodes[n] = err == nil
 		}
 	}
-	slices.Sort(links)
-	return slices.Compact(links)
+	return inodes
 }
 
 // descendants of this process, but for the canaries. Zombies count.

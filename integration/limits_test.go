@@ -35,6 +35,16 @@ func delegated(t *testing.T, c *caller) bool {
 	return os.Remove(probe) == nil
 }
 
+// pidsReason is what the report calls a failure after the limit on processes
+// was hit: without a cgroup a resource limit holds, and that tells nobody.
+func (c *caller) pidsReason(t *testing.T) sandbox.Reason {
+	t.Helper()
+	if delegated(t, c) {
+		return sandbox.PIDs
+	}
+	return sandbox.Exited
+}
+
 // Memory in whatever shape is counted, and the end is told as what it was.
 func TestMemory(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
@@ -87,7 +97,7 @@ func TestPIDs(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
 		for _, bomb := range []string{"fork", "threads"} {
 			res := c.attack(t, "--pids-limit 32 --timeout 60s", "procs", bomb)
-			res.want(t, 1, sandbox.PIDs)
+			res.want(t, 1, c.pidsReason(t))
 			f := strings.Fields(res.stdout)
 			if len(f) != 3 || f[2] != "EAGAIN" {
 				t.Fatalf("%s bomb: %q", bomb, res.stdout)
@@ -205,7 +215,7 @@ func TestCPUSet(t *testing.T) {
 
 func TestDisk(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
-		places := []string{"/tmp", "/home/sandbox", "/dev/shm", "/var/tmp"}
+		places := []string{"/tmp", "/home/sandbox", "/dev/shm"} // /var/tmp is /tmp
 		res := c.attack(t, "--disk 16m --timeout 60s", append([]string{"files", "fill", "256"}, places...)...)
 		res.want(t, 1, sandbox.Disk)
 		var kib int
@@ -298,7 +308,7 @@ func TestPythonBombs(t *testing.T) {
 				continue
 			}
 			res := c.run(t, flags, "/usr/bin/python3", "/hostile/bomb.py", bomb)
-			if res.want(t, 1, sandbox.PIDs); !strings.Contains(res.stderr, "Resource temporarily") && !strings.Contains(res.stderr, "can't start new thread") {
+			if res.want(t, 1, c.pidsReason(t)); !strings.Contains(res.stderr, "Resource temporarily") && !strings.Contains(res.stderr, "can't start new thread") {
 				t.Errorf("%s: %q", bomb, res.stderr)
 			}
 		}

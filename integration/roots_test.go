@@ -39,7 +39,7 @@ func makeRoot(t *testing.T, c *caller, dir string) {
 	for _, name := range []string{"sh", "ls", "cat", "id", "touch", "echo", "mkdir", "rm", "env"} {
 		must(os.Symlink("busybox", filepath.Join(dir, "bin", name)))
 	}
-	must(os.Link(filepath.Join(dir, "bin/busybox"), filepath.Join(dir, "bin/hard")))
+	must(os.Link(filepath.Join(dir, "bin/busybox"), filepath.Join(dir, "bin/busybox-hard")))
 	must(os.WriteFile(filepath.Join(dir, "data/marker"), []byte("of the root\n"), 0o644))
 	must(os.WriteFile(filepath.Join(dir, "data/ünï \n name"), []byte("x"), 0o644))
 	must(os.Symlink("/etc/shadow", filepath.Join(dir, "data/escape")))
@@ -47,8 +47,8 @@ func makeRoot(t *testing.T, c *caller, dir string) {
 	must(filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error {
 		return errors.Join(err, os.Lchown(p, c.uid, c.uid))
 	}))
-	must(os.WriteFile(filepath.Join(dir, "bin/setid"), b, 0o755))
-	must(os.Chmod(filepath.Join(dir, "bin/setid"), 0o755|os.ModeSetuid))
+	must(os.WriteFile(filepath.Join(dir, "bin/busybox-setid"), b, 0o755))
+	must(os.Chmod(filepath.Join(dir, "bin/busybox-setid"), 0o755|os.ModeSetuid))
 }
 
 // pack makes an archive of dir, through wrap.
@@ -87,7 +87,7 @@ func TestRoots(t *testing.T) {
 			t.Run(filepath.Base(from), func(t *testing.T) {
 				before := tree(t, root)
 				flags := "--root " + from
-				res := c.run(t, flags, "/bin/sh", "-c", "cat /data/marker; /bin/hard echo hard; id -u; pwd; ls -d /usr")
+				res := c.run(t, flags, "/bin/sh", "-c", "cat /data/marker; /bin/busybox-hard echo hard; id -u; pwd; ls -d /usr")
 				if !strings.HasPrefix(res.stdout, "of the root\nhard\n1000\n/\n") || res.code == 0 {
 					t.Errorf("exit %d%s", res.code, res.tail())
 				}
@@ -99,7 +99,7 @@ func TestRoots(t *testing.T) {
 				}
 				c.run(t, flags, "/bin/sh", "-c", "echo x > /tmp/x && cat /tmp/x && ls /dev/null /proc/self/status").want(t, 0, sandbox.Exited)
 				// Set-id means nothing inside.
-				if res := c.run(t, flags, "/bin/setid", "id", "-u"); res.stdout != "1000\n" {
+				if res := c.run(t, flags, "/bin/busybox-setid", "id", "-u"); res.stdout != "1000\n" {
 					t.Errorf("a set-id program runs as %q", res.stdout)
 				}
 				// Writable: a layer on top, counted and gone afterwards.

@@ -38,14 +38,15 @@ func TestStdinStreams(t *testing.T) {
 
 func TestStdinEdges(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
-		// Without -i there is nothing to read, even if the caller has something.
-		r := c.prepare(t, "", "/bin/cat")
-		r.Stdin = strings.NewReader("unread")
-		if res := r.run(t); res.code != 0 || res.stdout != "" {
-			t.Errorf("without -i: exit %d%s", res.code, res.tail())
+		for _, flags := range []string{"", "-i"} {
+			r := c.prepare(t, flags, "/bin/cat")
+			r.Stdin = strings.NewReader("read")
+			if res := r.run(t); res.code != 0 || res.stdout != "read" {
+				t.Errorf("run %s: exit %d%s", flags, res.code, res.tail())
+			}
 		}
 		// A program that does not read does not hold anybody up.
-		r = c.prepare(t, "-i", "/bin/sh", "-c", "exit 4")
+		r := c.prepare(t, "-i", "/bin/sh", "-c", "exit 4")
 		r.Stdin = io.LimitReader(rand.NewChaCha8([32]byte{}), 10*mebibyte)
 		r.run(t).want(t, 4, sandbox.Exited)
 		// Nor does a caller who does not close its end.

@@ -22,6 +22,7 @@ if [ "${1:-}" != inside ]; then
 	command -v debootstrap >/dev/null || { echo "prove-bare: needs debootstrap: apt-get install debootstrap" >&2; exit 1; }
 	suite=${PROVE_SUITE:-bookworm}
 	root=$(mktemp -d "${TMPDIR:-/tmp}/sandboxd-bare.XXXXXX")
+	chmod 755 "$root" # it becomes /
 	[ "${PROVE_KEEP:-}" = 1 ] || trap 'rm -rf --one-file-system "$root"' EXIT
 
 	# The first mirror that the host's lists name, in either of their formats.
@@ -71,6 +72,9 @@ mount --rbind /sys "$root/sys"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/dev/shm"
+# The cgroups are the host's, so the leases that name them must be the same ones.
+mkdir -p -m 700 /run/sandboxd "$root/run/sandboxd"
+mount --bind /run/sandboxd "$root/run/sandboxd"
 cd "$root"
 pivot_root . old
 umount -l /old

@@ -7,11 +7,13 @@ cd "$(dirname "$0")/.."
 
 target=${1:-}
 case $target in
-run) want='$2 == "run"' ;;
-test) want='$2 == "run" || $2 == "test"' ;;
+run) targets=' run ' ;;
+test) targets=' run test ' ;;
 *) echo "usage: scripts/setup.sh run|test" >&2; exit 2 ;;
 esac
-mapfile -t packages < <(awk "!/^#/ && ($want) { print \$1 }" scripts/packages.txt)
+release=$(. /etc/os-release && echo "${VERSION_ID:-}")
+mapfile -t packages < <(awk -v targets="$targets" -v release="$release" '
+	!/^#/ { split($2, t, ":"); if (index(targets, " " t[1] " ") && (t[2] == "" || t[2] == release)) print $1 }' scripts/packages.txt)
 
 if ! command -v go >/dev/null; then
 	echo "setup: no go command in PATH: install Go $(awk '$1 == "go" { print $2 }' go.mod) or newer (https://go.dev/dl)" >&2
@@ -39,5 +41,10 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "setup: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-apt-get -qq update
-apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends "${missing[@]}" </dev/null
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { apt-get -q update && apt-get -q -o Dpkg::Use-Pty=0 install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+	cat "$log" >&2
+	echo "setup: apt-get failed, see above" >&2
+	exit 1
+fi

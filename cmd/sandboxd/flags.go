@@ -19,6 +19,7 @@ type runOptions struct {
 	interactive bool
 	terminal    bool
 	report      string
+	file        *os.File // where the report goes
 	json        bool
 	quiet       bool
 	verbose     bool
@@ -78,16 +79,24 @@ runnable; 127 program not found; 128+n killed by signal n.
 
 // parseRun reads a run line.
 func parseRun(args []string, out io.Writer) (*runOptions, error) {
+	return parseLine("run", runUsage, args, out)
+}
+
+// parseLine reads the line of a verb that takes what run takes.
+func parseLine(verb, usage string, args []string, out io.Writer) (*runOptions, error) {
 	o := &runOptions{}
-	f := flag.NewFlagSet("run", flag.ContinueOnError)
+	f := flag.NewFlagSet(verb, flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	s, l := &o.spec, &o.spec.Limits
 	f.Var(bytesValue{&l.Memory}, "memory", "")
 	f.Var(bytesValue{&l.Memory}, "m", "")
 	f.Var(bytesValue{&l.MemorySwap}, "memory-swap", "")
 	f.Func("cpus", "", func(v string) (err error) {
+		if v == "unlimited" {
+			v = "-1"
+		}
 		if l.CPUs, err = strconv.ParseFloat(v, 64); err != nil || !(l.CPUs > 0 || l.CPUs == sandbox.Unlimited) {
-			return fmt.Errorf("%q is not a number of CPUs such as 0.5 or 2", v)
+			return fmt.Errorf("%q is not a number of CPUs such as 0.5 or 2, or -1 for no limit", v)
 		}
 		return nil
 	})
@@ -121,6 +130,9 @@ func parseRun(args []string, out io.Writer) (*runOptions, error) {
 	f.StringVar(&s.Dir, "workdir", "", "")
 	f.StringVar(&s.Dir, "w", "", "")
 	env := func(v string) error {
+		if v == "" || v[0] == '=' {
+			return fmt.Errorf("%q has no name; want KEY=VALUE, or KEY to pass the caller's", v)
+		}
 		if !strings.Contains(v, "=") {
 			value, ok := os.LookupEnv(v)
 			if !ok {
@@ -172,13 +184,13 @@ func parseRun(args []string, out io.Writer) (*runOptions, error) {
 	f.BoolVar(&o.verbose, "verbose", false, "")
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(out, runUsage)
+		fmt.Fprint(out, usage)
 		return nil, errHelp
 	case err != nil:
-		return nil, fmt.Errorf("%w; see sandboxd run --help", err)
+		return nil, fmt.Errorf("%w; see sandboxd %s --help", err, verb)
 	}
 	if s.Argv = f.Args(); len(s.Argv) == 0 {
-		return nil, errors.New("no program given; write it after --, as in: sandboxd run -- python3 -V")
+		return nil, fmt.Errorf("no program given; write it after --, as in: sandboxd %s -- python3 -V", verb)
 	}
 	return o, nil
 }

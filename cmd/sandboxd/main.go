@@ -34,7 +34,7 @@ func verbs() []verb {
 	return []verb{
 		{"run", "run one program in a sandbox", run},
 		{"explain", "print what a run line would do, without doing it", explain},
-		{"doctor", "say what this host can and cannot hold, and how to mend it", doctor},
+		{"doctor", "say what this host can and cannot hold, and how to mend it", runDoctor},
 		{"bench", "measure spawns beside other sandboxes on this host", benchmark},
 		{"version", "print the version", version},
 	}

@@ -28,6 +28,10 @@ func run(args []string, in io.Reader, out, errs io.Writer) int {
 		fmt.Fprintf(errs, "sandboxd: run: %v\n", err)
 		return exitOurs
 	}
+	if err := o.openReport(); err != nil { // before the program has run for hours
+		fmt.Fprintf(errs, "sandboxd: run: %v\n", err)
+		return exitOurs
+	}
 	o.spec.Stdin, o.spec.Stdout, o.spec.Stderr = in, out, errs
 	o.spec.ReadBack = o.report != "" || o.json || o.verbose
 	report, err := o.execute(errs)
@@ -156,11 +160,23 @@ func (o *runOptions) publish(r *sandbox.Report, errs io.Writer) error {
 			return fmt.Errorf("print report: %w", err)
 		}
 	}
+	if o.file == nil {
+		return nil
+	}
+	_, err = o.file.Write(b)
+	if err := errors.Join(err, o.file.Close()); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// openReport opens the file for the report.
+func (o *runOptions) openReport() (err error) {
 	if o.report == "" {
 		return nil
 	}
-	if err := os.WriteFile(o.report, b, 0o644); err != nil {
-		return fmt.Errorf("write report: %w", err)
+	if o.file, err = os.OpenFile(o.report, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644); err != nil {
+		return fmt.Errorf("--report: %w; name a file that you may write", err)
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func parseBytes(s string) (int64, error) {
 	}
 	n, err := strconv.ParseFloat(t, 64)
 	v := n * float64(int64(1)<<shift)
-	if err != nil || math.IsNaN(n) || v < 1 || v >= math.MaxInt64 {
+	if err != nil || strings.Trim(t, "0123456789.") != "" || v < 1 || v >= math.MaxInt64 {
 		return 0, fmt.Errorf("%q is not a size; want a number of bytes such as 64m, 1g or 4096, or -1 for no limit", s)
 	}
 	return int64(v), nil
@@ -60,12 +60,16 @@ func (c countValue) Set(s string) error {
 	return nil
 }
 
-// timeValue reads 5s, 1m30s, or plain seconds.
+// timeValue reads 5s, 1m30s, or plain seconds; -1 is unlimited.
 type timeValue struct{ v *time.Duration }
 
 func (t timeValue) String() string { return "" }
 
 func (t timeValue) Set(s string) error {
+	if s == "-1" || s == "unlimited" {
+		*t.v = sandbox.Unlimited
+		return nil
+	}
 	d, err := time.ParseDuration(s)
 	if err != nil {
 		var sec float64
@@ -74,14 +78,8 @@ func (t timeValue) Set(s string) error {
 		}
 	}
 	if err != nil || d <= 0 {
-		return fmt.Errorf("%q is not a time; want 5s, 1m30s, 200ms or a number of seconds", s)
+		return fmt.Errorf("%q is not a time; want 5s, 1m30s, 200ms or a number of seconds, or -1 for no limit", s)
 	}
 	*t.v = d
 	return nil
 }
-
-// listValue collects a flag that may be given many times.
-type listValue struct{ add func(string) error }
-
-func (l listValue) String() string     { return "" }
-func (l listValue) Set(s string) error { return l.add(s) }

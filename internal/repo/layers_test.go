@@ -48,14 +48,14 @@ func TestLayers(t *testing.T) {
 
 // through names what brings an indirect import in.
 func through(pkgs []pkg, p pkg, path string) string {
-	if slices.Contains(p.Imports, path) {
-		return ""
-	}
 	var by []string
 	for _, q := range pkgs {
 		if slices.Contains(p.Deps, q.ImportPath) && slices.Contains(q.Imports, path) {
 			by = append(by, q.ImportPath)
 		}
+	}
+	if len(by) == 0 || slices.Contains(p.Imports, path) {
+		return ""
 	}
 	return fmt.Sprintf(" (through %s)", strings.Join(by, ", "))
 }

@@ -103,6 +103,14 @@ func attacks(outside string) []attack {
 			name: "directory onto a link", archive: end(symlink("l", "../outside"), dir("l"), file("l/secret", "x")),
 			check: func(t *testing.T, root string, _ unpack.Stats) { wantFile(t, root, "l/secret", "x") },
 		},
+		{
+			name: "directory onto a link inside", archive: end(dir("d"), symlink("l", "d"), member('5', "l", "", 0o777, ""), file("l/f", "x")),
+			check: func(t *testing.T, root string, _ unpack.Stats) {
+				wantMode(t, root, "d", 0o755)
+				wantNames(t, filepath.Join(root, "d"))
+				wantNames(t, filepath.Join(root, "l"), "f")
+			},
+		},
 		{name: "directory below a link", archive: end(symlink("l", "../outside"), dir("l/new")), want: unpack.ErrParent},
 		{name: "link below a link", archive: end(symlink("l", outside), symlink("l/new", "x")), want: unpack.ErrParent},
 		{name: "link to itself", archive: end(symlink("l", "l"), file("l/f", "x")), want: unpack.ErrParent},
@@ -121,6 +129,13 @@ func attacks(outside string) []attack {
 		{name: "hard link to a directory", archive: end(dir("d"), hardlink("h", "d")), want: unpack.ErrLink},
 		{name: "hard link to the root", archive: end(hardlink("h", ".")), want: unpack.ErrLink},
 		{name: "hard link to a device", archive: end(device('3', "null"), hardlink("h", "null")), want: unpack.ErrLink},
+		{
+			name: "hard link to a link", archive: end(symlink("l", "../outside/secret"), hardlink("h", "l"), symlink("m", outside+"/secret"), hardlink("i", "m")),
+			check: func(t *testing.T, root string, _ unpack.Stats) {
+				wantLink(t, root, "h", "../outside/secret")
+				wantLink(t, root, "i", outside+"/secret")
+			},
+		},
 		{
 			name: "hard link to a link, then through it", archive: end(symlink("l", "../outside/secret"), hardlink("h", "l"), file("h", "x")),
 			check: func(t *testing.T, root string, _ unpack.Stats) {

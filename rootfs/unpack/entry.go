@@ -38,15 +38,15 @@ func (u *unpacker) dir(dir, base string, h *tar.Header) error {
 	if err := u.enter(dir); err != nil {
 		return err
 	}
-	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(u.tree.cur, base, flags, 0)
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW
+	fd, err := openIn(u.tree.cur, base, flags)
 	if err != nil {
 		// Not a directory, or nothing at all.
 		err = u.tree.place(base, func() error { return unix.Mkdirat(u.tree.cur, base, 0o700) })
 		if err != nil {
 			return fmt.Errorf("make the directory: %w", err)
 		}
-		if fd, err = unix.Openat(u.tree.cur, base, flags, 0); err != nil {
+		if fd, err = openIn(u.tree.cur, base, flags); err != nil {
 			return fmt.Errorf("open the directory: %w", err)
 		}
 	}

@@ -34,7 +34,8 @@ func openTree(dst *os.File) (*tree, error) {
 	return &tree{root: root, cur: -1}, nil
 }
 
-// openIn opens path as if dirfd were the root directory.
+// openIn opens path as if dirfd were the root directory. What is mounted below
+// is not entered: it is not ours to fill.
 func openIn(dirfd int, path string, flags uint64) (fd int, err error) {
 	how := unix.OpenHow{
 		Flags:   flags | unix.O_CLOEXEC,

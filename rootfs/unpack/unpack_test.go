@@ -245,6 +245,34 @@ func TestDetachedMount(t *testing.T) {
 	}
 }
 
+func TestMountBelow(t *testing.T) {
+	a := newArena(t)
+	mnt := filepath.Join(a.root(), "m")
+	must(t, os.Mkdir(mnt, 0o755))
+	// The mount is for this thread only, which ends with the test.
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		skip(t, "unshare", err)
+	}
+	must(t, unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""))
+	must(t, unix.Mount("t", mnt, "tmpfs", 0, "mode=0711"))
+	t.Cleanup(func() { unix.Unmount(mnt, unix.MNT_DETACH) }) // still on this thread
+	must(t, os.WriteFile(filepath.Join(mnt, "f"), []byte("x"), 0o644))
+	before := snapshot(t, mnt, "")
+	for name, archive := range map[string][]byte{
+		"file in it": file("m/f", "y"), "its root": member('5', "m", "", 0o777, ""),
+		"onto it": symlink("m", "x"), "link from it": hardlink("h", "m/f"),
+		"through a link": join(symlink("l", "m"), file("l/f", "y")),
+	} {
+		if _, err := a.tar(end(archive), unpack.Options{}); !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EBUSY) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if d := diff(before, snapshot(t, mnt, "")); d != "" {
+		t.Error(d)
+	}
+}
+
 // Directories whose recorded mode would lock their owner out are only a
 // trouble for one who has no CAP_DAC_OVERRIDE: root runs the tests again as
 // somebody else.

@@ -108,9 +108,8 @@ func (t template) setup() ([]plan.Step, error) {
 	var s steps
 	r := t.r
 	s.add(plan.MountPrivate, nil)
-	if t.r.Alone && !r.HostNetwork && r.Netns == nil {
-		s.add(plan.Unshare, n(unix.CLONE_NEWNET))
-		s.add(plan.Loopback, nil)
+	if t.ownNetns() {
+		s.add(plan.NetnsStart, nil)
 	}
 	s.fsmount(slotProc, inert, "proc") // before anything by pid: the host's /proc would name strangers
 	s.attach(plan.Cwd, slotProc, 0, "/proc")
@@ -142,6 +141,9 @@ func (t template) setup() ([]plan.Step, error) {
 		s.attach(root, slotBind, noLinks, "/tmp")
 	}
 	s.add(plan.Pivot, n(root))
+	if t.ownNetns() {
+		s.add(plan.NetnsJoin, nil)
+	}
 	s.add(plan.OOMScore, n(1000+spawn.OOMScore))
 	return s, nil
 }
@@ -341,12 +343,14 @@ func (t template) netnsSlot() uint64 {
 }
 
 func (t template) cloneFlags() uint64 {
-	flags := uint64(unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC)
-	if !t.r.Alone && !t.r.HostNetwork && t.r.Netns == nil {
-		flags |= unix.CLONE_NEWNET
-	}
-	return flags
+	return unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
 }
+
+// ownNetns: the launcher serves one actor, and makes its own network namespace the actor's.
+func (t template) ownNetns() bool { return t.r.Alone && !t.r.HostNetwork && t.r.Netns == nil }
+
+// freshNetns: each actor makes one.
+func (t template) freshNetns() bool { return !t.r.Alone && !t.r.HostNetwork && t.r.Netns == nil }
 
 // ids are the maps of the actor's user namespace. With ids of its own there
 // are two: the init is another user than the program, so that the program can
@@ -372,15 +376,15 @@ func (t template) before(id spawn.Identity) []plan.Step {
 	var s steps
 	r := t.r
 	_, _, initUID, initGID := t.ids()
+	if t.freshNetns() {
+		s.add(plan.NetnsStart, nil)
+	}
 	for i := range r.Tasks {
 		s.add(plan.JoinCgroup, n(t.tasksSlot(i)))
 	}
 	s.add(plan.Unshare, n(unix.CLONE_NEWCGROUP)) // after joining, so that the actor's own cgroup is its root
 	s.add(plan.Hostname, nil, r.Hostname)
 	s.add(plan.Keyring, nil)
-	if t.cloneFlags()&unix.CLONE_NEWNET != 0 {
-		s.add(plan.Loopback, nil)
-	}
 	if r.Affinity != nil {
 		s.add(plan.Affinity, nil, string(r.Affinity))
 	}
@@ -411,6 +415,9 @@ func (t template) before(id spawn.Identity) []plan.Step {
 	}
 	if !r.Root.Writable {
 		s.add(plan.Setattr, n(plan.Cwd, 0, unix.MOUNT_ATTR_RDONLY, 0), "/")
+	}
+	if t.freshNetns() {
+		s.add(plan.NetnsJoin, nil)
 	}
 	return append(s, id.Connect(socketPath))
 }

@@ -37,6 +37,8 @@ var meaning = [kindEnd]struct {
 	Unshare:          {"unshare", "flags:x", ""},
 	Setns:            {"setns", "namespace:s type:x", ""},
 	OpenFile:         {"open-file", "slot:s flags:x", "path:t"},
+	NetnsStart:       {name: "netns-start"},
+	NetnsJoin:        {name: "netns-join"},
 	Hostname:         {"hostname", "", "name:t"},
 	Loopback:         {name: "loopback"},
 	Undumpable:       {name: "undumpable"},

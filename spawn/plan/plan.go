@@ -46,6 +46,8 @@ const (
 	Unshare               // n0 CLONE_NEW… flags
 	Setns                 // n0 slot, n1 CLONE_NEW… flag
 	OpenFile              // n0 slot, n1 open(2) flags; s0 path
+	NetnsStart            // begin to make a network namespace with loopback up, beside the steps that follow
+	NetnsJoin             // wait for it and enter it
 	Hostname              // s0
 	Loopback              // bring lo up
 	Undumpable            // PR_SET_DUMPABLE 0

@@ -96,8 +96,14 @@ func Namespaces(flags uint64) string {
 		flag uint64
 		name string
 	}{
-		{0x80, "time"}, {0x20000, "mount"}, {0x02000000, "cgroup"}, {0x04000000, "uts"}, {0x08000000, "ipc"},
-		{0x10000000, "user"}, {0x20000000, "pid"}, {0x40000000, "network"},
+		{0x80, "time"},
+		{0x20000, "mount"},
+		{0x02000000, "cgroup"},
+		{0x04000000, "uts"},
+		{0x08000000, "ipc"},
+		{0x10000000, "user"},
+		{0x20000000, "pid"},
+		{0x40000000, "network"},
 	} {
 		if flags&n.flag != 0 {
 			names = append(names, n.name)

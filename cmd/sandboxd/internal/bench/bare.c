@@ -59,7 +59,7 @@ static const char *const limit[2][3][2] = {
 	{{"memory.max", "67108864"}, {"pids.max", "32"}, {"cpu.max", "100000 100000"}},
 };
 
-struct leaf { char name[32]; int fd[GROUPS]; };
+struct leaf { char name[64]; int fd[GROUPS]; };
 struct actor { int pid, pidfd; struct leaf leaf; };
 
 static int group[GROUPS] = {-1, -1, -1, -1}; // the folders that leaves are made in
@@ -83,9 +83,9 @@ static long long now(void) {
 // --- cgroups
 
 static int leaf_make(struct leaf *l) {
-	snprintf(l->name, sizeof l->name, "bare-%d-%d", getpid(), serial++);
+	snprintf(l->name, sizeof l->name, "%s.%d", strrchr(dir, '/') + 1, serial++); // the directory is ours alone, so the name is
 	int v2only = group[MEMORY] < 0;
-	char path[64];
+	char path[128];
 	memset(l->fd, -1, sizeof l->fd);
 	for (int i = 0; i < GROUPS; i++) {
 		if (group[i] < 0) continue;
@@ -206,9 +206,6 @@ static void child(struct leaf *l, int hold, int out, int tree) {
 		DO(ioctl(s, SIOCSIFFLAGS, &lo));
 		close(s);
 	}
-	DO(setrlimit(RLIMIT_NOFILE, &files));
-	DO(setrlimit(RLIMIT_CORE, &zero));
-	DO(setrlimit(RLIMIT_MEMLOCK, &locked));
 	DO(dup2(out, 1));
 	DO(prctl(PR_SET_SECUREBITS, 0xef)); // root, fixups, keep and ambient off, all locked
 	DO(setresgid(1, 1, 1));
@@ -216,6 +213,9 @@ static void child(struct leaf *l, int hold, int out, int tree) {
 	DO(syscall(SYS_capset, &head, caps));
 	DO(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 	confine_files();
+	DO(setrlimit(RLIMIT_NOFILE, &files));
+	DO(setrlimit(RLIMIT_CORE, &zero));
+	DO(setrlimit(RLIMIT_MEMLOCK, &locked));
 	DO(syscall(SYS_close_range, 3, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */));
 	DO(sigprocmask(SIG_SETMASK, &none, 0));
 	DO(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog));
@@ -406,8 +406,8 @@ int main(int argc, char **argv) {
 		else return 2;
 	}
 	int v1 = group[MEMORY] >= 0 && group[PIDS] >= 0 && group[CPU] >= 0;
-	if (!dir || !program || optind != argc || (!v1 && group[UNIFIED] < 0)) {
-		fprintf(stderr, "usage: bare -dir EMPTY -program FILE {-memory DIR -pids DIR -cpu DIR [-unified DIR] | -unified DIR} [-template] [-pooled] [-rounds N | -live N]\n");
+	if (!dir || dir[0] != '/' || !program || optind != argc || (!v1 && group[UNIFIED] < 0)) {
+		fprintf(stderr, "usage: bare -dir /EMPTY -program FILE {-memory DIR -pids DIR -cpu DIR [-unified DIR] | -unified DIR} [-template] [-pooled] [-rounds N | -live N]\n");
 		return 2;
 	}
 	struct sigaction sa = {.sa_handler = on_signal};
@@ -418,6 +418,10 @@ int main(int argc, char **argv) {
 		sigaction(s, &sa, 0), sigaddset(&stop, s);
 	}
 	sigprocmask(SIG_SETMASK, &stop, 0); // seen only where we wait
+	struct rlimit files; // a pidfd per live actor
+	if (getrlimit(RLIMIT_NOFILE, &files)) fail("getrlimit");
+	files.rlim_cur = files.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &files)) fail("setrlimit");
 	make_filter();
 	make_template();
 	for (int i = 0; pooled && i < POOL; i++) if (leaf_make(&pool[i])) fail("make cgroups");

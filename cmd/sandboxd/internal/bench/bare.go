@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -138,13 +139,33 @@ func (b *Bare) Live(ctx context.Context, n int) (c Crowd, err error) {
 		return c, err
 	}
 	c.Reach = t[0]
-	c.Memory, err = memoryPerActor(before, n, nil)
+	pids, err := children(p.cmd.Process.Pid)
+	if err == nil {
+		c.Memory, err = memoryPerActor(before, n, pids)
+	}
 	t, killErr := p.ask("k")
 	if killErr == nil {
 		c.Gone = t[0]
 		b.put(p)
 	}
 	return c, errors.Join(err, killErr)
+}
+
+// children lists the direct children of a process, as we see them; see
+// proc_pid_task(5).
+func children(pid int) (pids []int, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil, fmt.Errorf("bench: find the actors: %w; the kernel needs CONFIG_PROC_CHILDREN", err)
+	}
+	for f := range strings.FieldsSeq(string(text)) {
+		child, err := strconv.Atoi(f)
+		if err != nil {
+			return nil, fmt.Errorf("bench: children of process %d: %w", pid, err)
+		}
+		pids = append(pids, child)
+	}
+	return pids, nil
 }
 
 func (b *Bare) put(p *bareProcess) {

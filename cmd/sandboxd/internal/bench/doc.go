@@ -1,6 +1,6 @@
-// Package bench measures spawns side by side: ways to start a sandbox (bwrap,
-// runc, crun, os/exec, the same system calls in bare C, and whatever the caller
-// plugs in) take turns in one run, and what comes out are ratios.
+// Package bench measures spawns side by side: ways to start a sandbox (our own,
+// bwrap, runc, crun, os/exec, the same system calls in bare C) take turns in one
+// run, and what comes out are ratios.
 //
 //	w, err := bench.NewWorkspace()
 //	if err != nil {
@@ -20,6 +20,5 @@
 // Absolute figures are true for one machine at one moment. Only ratios inside
 // one interleaved run are comparable, so a contract is a limit on a ratio.
 //
-// Non-goals: knowing sandboxd (its subjects are passed in), profiling, and
-// comparing runs with each other.
+// Non-goals: profiling, and comparing runs with each other.
 package bench

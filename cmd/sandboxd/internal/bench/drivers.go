@@ -30,13 +30,28 @@ func Concurrency(ctx context.Context, s Subject, d time.Duration, inFlight ...in
 	}
 	var rates []Rate
 	for _, k := range inFlight {
+		spawn := func(ctx context.Context) (Sample, error) {
+			sample, err := s.Once(ctx)
+			if err != nil {
+				return sample, fmt.Errorf("bench: spawn by %s, %d in flight: %w", s.Name(), k, err)
+			}
+			return sample, nil
+		}
+		// What a subject keeps for each spawn in flight is not measured.
+		err := workers(ctx, k, func(ctx context.Context) (bool, error) {
+			_, err := spawn(ctx)
+			return false, err
+		})
+		if err != nil {
+			return nil, err
+		}
 		var mu sync.Mutex
 		var ready Series // guarded by mu
 		begin := time.Now()
-		err := workers(ctx, k, func(ctx context.Context, _ int) (bool, error) {
-			sample, err := s.Once(ctx)
+		err = workers(ctx, k, func(ctx context.Context) (bool, error) {
+			sample, err := spawn(ctx)
 			if err != nil {
-				return false, fmt.Errorf("bench: spawn by %s, %d in flight: %w", s.Name(), k, err)
+				return false, err
 			}
 			mu.Lock()
 			ready = append(ready, sample.Ready)
@@ -57,14 +72,14 @@ func Concurrency(ctx context.Context, s Subject, d time.Duration, inFlight ...in
 
 // workers runs step in k goroutines until it says false or fails; the first
 // error stops the others at their next step.
-func workers(ctx context.Context, k int, step func(context.Context, int) (bool, error)) error {
+func workers(ctx context.Context, k int, step func(context.Context) (bool, error)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	for w := range k {
+	for range k {
 		wg.Go(func() {
 			for context.Cause(ctx) == nil {
-				more, err := step(ctx, w)
+				more, err := step(ctx)
 				if err != nil {
 					cancel(err)
 				}
@@ -108,7 +123,7 @@ func ReachLive(ctx context.Context, s Starter, n, inFlight int) (Crowd, error) {
 	var live []Live // guarded by mu, like next
 	next := 0
 	begin := time.Now()
-	err = workers(ctx, inFlight, func(ctx context.Context, _ int) (bool, error) {
+	err = workers(ctx, inFlight, func(ctx context.Context) (bool, error) {
 		mu.Lock()
 		mine := next
 		next++

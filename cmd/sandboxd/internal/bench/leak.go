@@ -123,10 +123,9 @@ func (s *Snapshot) add(kind int, item string) { s.items[kind] = append(s.items[k
 
 // stat is what /proc/PID/stat says, see proc_pid_stat(5).
 type stat struct {
-	pid, parent  int
-	name, begin  string
-	state        byte
-	ours, judged bool
+	pid, parent int
+	name, begin string
+	state       byte
 }
 
 func (s *Snapshot) processes() error {
@@ -159,7 +158,7 @@ func (s *Snapshot) processes() error {
 		}
 	}
 	for _, p := range all {
-		if !descends(all, p) {
+		if p.parent != 1 && !descends(all, p) {
 			continue
 		}
 		kind := kindProcess
@@ -171,16 +170,12 @@ func (s *Snapshot) processes() error {
 	return nil
 }
 
-// descends tells our descendants and orphans from the rest.
+// descends tells whether a process is below this one.
 func descends(all map[int]*stat, p *stat) bool {
-	if p == nil || p.pid == os.Getpid() {
-		return false
+	for p != nil && p.parent != os.Getpid() {
+		p = all[p.parent]
 	}
-	if !p.judged {
-		p.judged = true
-		p.ours = p.parent == os.Getpid() || p.parent == 1 || descends(all, all[p.parent])
-	}
-	return p.ours
+	return p != nil
 }
 
 func (s *Snapshot) mounts() error {

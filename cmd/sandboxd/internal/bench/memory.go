@@ -37,8 +37,11 @@ func ReadMemory(pids ...int) (Memory, error) {
 		key string
 		to  *int64
 	}{
-		{"Slab:", &m.Slab}, {"PageTables:", &m.PageTables}, {"KernelStack:", &m.KernelStack},
-		{"Percpu:", &m.Percpu}, {"AnonPages:", &m.Anon},
+		{"Slab:", &m.Slab},
+		{"PageTables:", &m.PageTables},
+		{"KernelStack:", &m.KernelStack},
+		{"Percpu:", &m.Percpu},
+		{"AnonPages:", &m.Anon},
 	} {
 		if *f.to, err = kib(s, f.key); err != nil {
 			return m, fmt.Errorf("bench: /proc/meminfo: %w", err)

@@ -75,7 +75,7 @@ func hideUnified() error {
 	all, err := hierarchies()
 	for _, h := range all {
 		if err == nil && h.unified {
-			err = unix.Mount("none", h.root, "tmpfs", unix.MS_RDONLY, "")
+			err = unix.Mount("none", h.root, "tmpfs", 0, "") // writable: it makes a directory there all the same
 		}
 	}
 	return err

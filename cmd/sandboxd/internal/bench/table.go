@@ -37,11 +37,11 @@ type Unit string
 
 // The units.
 const (
-	Times        Unit = "ratio"
-	Nanoseconds  Unit = "ns"
-	Bytes        Unit = "bytes"
-	PerSecond    Unit = "per second"
-	Things       Unit = "count"
+	Times       Unit = "ratio"
+	Nanoseconds Unit = "ns"
+	Bytes       Unit = "bytes"
+	PerSecond   Unit = "per second"
+	Things      Unit = "count"
 )
 
 // Row is one contract: what was measured, and what it must not exceed.

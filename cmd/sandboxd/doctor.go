@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+
+	"sandboxd/cmd/sandboxd/internal/doctor"
+)
+
+const doctorUsage = `Usage: sandboxd doctor [--json]
+
+Says what this host can and cannot hold, why that matters, and how to mend it.
+It spawns a few tiny actors, and leaves nothing of them behind.
+
+Exit code: 0 if the default backend works here, 1 if not.
+`
+
+// runDoctor is `sandboxd doctor`.
+func runDoctor(args []string, _ io.Reader, out, errs io.Writer) int {
+	f := flag.NewFlagSet("doctor", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	asJSON := f.Bool("json", false, "")
+	err := f.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(out, doctorUsage)
+		return 0
+	case err == nil && f.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintf(errs, "sandboxd: doctor: %v; see sandboxd doctor --help\n", err)
+		return exitOurs
+	}
+	report := doctor.Judge(doctor.Observe(context.Background()))
+	print := doctor.Text
+	if *asJSON {
+		print = doctor.JSON
+	}
+	if err := print(out, report); err != nil {
+		fmt.Fprintf(errs, "sandboxd: doctor: print the report: %v\n", err)
+		return exitOurs
+	}
+	if !report.Works {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,124 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// helperEnv makes this test binary run a bench until it is interrupted.
+const helperEnv = "BENCH_TEST_HELPER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(helperEnv) == "" {
+		os.Exit(m.Run())
+	}
+	if err := benchUntilInterrupted(); err != nil {
+		fmt.Fprintln(os.Stderr, "helper:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// benchUntilInterrupted prints where it works, then "round" once it is amidst.
+func benchUntilInterrupted() (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	w, err := NewWorkspace()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	fmt.Println(w.Dir())
+	_, err = Interleave(ctx, peers(w), Options{Rounds: 1 << 20, Progress: func(round, _ int) {
+		if round == 2 {
+			fmt.Println("round")
+		}
+	}})
+	if !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("the run ended with %v; want the interruption", err)
+	}
+	return nil
+}
+
+func peers(w *Workspace) []Subject {
+	return []Subject{
+		NewExec(w), NewExecNamespaces(w), NewBwrap(w), NewBwrapCommand(), NewRunc(w), NewCrun(w),
+		NewBare(w, BareOptions{}), NewBare(w, BareOptions{Template: true}), NewBare(w, BareOptions{Pooled: true}),
+		NewBare(w, BareOptions{Template: true, Pooled: true}),
+	}
+}
+
+// skip fails instead where the environment promises a complete machine.
+func skip(t *testing.T, err error) {
+	t.Helper()
+	if os.Getenv("SANDBOXD_MUST_WORK") == "1" {
+		t.Fatalf("SANDBOXD_MUST_WORK=1, but %v", err)
+	}
+	t.Skip(err)
+}
+
+// probe skips the test if the subject cannot be measured here.
+func probe(t *testing.T, s Subject) {
+	t.Helper()
+	if err := s.Probe(t.Context()); err != nil {
+		if absent := (*AbsentError)(nil); !errors.As(err, &absent) {
+			t.Fatalf("Probe of %s gave %v; want nil or an AbsentError", s.Name(), err)
+		}
+		skip(t, err)
+	}
+}
+
+func workspace(t *testing.T) *Workspace {
+	t.Helper()
+	w, err := NewWorkspace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+		if left := leftOf(t, w.dir, w.folder); len(left) > 0 {
+			t.Errorf("left behind: %q", left)
+		}
+	})
+	return w
+}
+
+// leftOf looks everywhere for what bears the name of a workspace.
+func leftOf(t *testing.T, dir, folder string) (left []string) {
+	t.Helper()
+	if _, err := os.Lstat(dir); err == nil {
+		left = append(left, dir)
+	}
+	s, err := TakeSnapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []int{kindMount, kindCgroup, kindSocket, kindFD} {
+		for _, item := range s.items[k] {
+			if strings.Contains(item, folder) {
+				left = append(left, item)
+			}
+		}
+	}
+	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range commands {
+		if text, err := os.ReadFile(c); err == nil && strings.Contains(string(text), folder) {
+			left = append(left, c+": "+strings.ReplaceAll(string(text), "\x00", " "))
+		}
+	}
+	slices.Sort(left)
+	return left
+}

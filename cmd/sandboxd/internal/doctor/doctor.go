@@ -1,0 +1,78 @@
+// Package doctor says what this host can hold: what was observed, why it
+// matters, how to mend it, and what that unlocks.
+//
+//	facts := doctor.Observe(ctx) // looks, and spawns a few tiny actors
+//	report := doctor.Judge(facts)
+//	err := doctor.Text(os.Stdout, report)
+//
+// Looking and judging are apart, so that hosts which are not at hand can be judged
+// from facts. What a backend can do is found out by doing it.
+//
+// Non-goals: mending anything, and looking at programs that actors might run.
+package doctor
+
+// Schema versions the JSON form of Report.
+const Schema = "sandboxd.doctor/v1"
+
+// State is how good a finding is.
+type State string
+
+// The states.
+const (
+	OK      State = "ok"
+	Weak    State = "weak"    // sandboxd runs, with less than it could hold
+	Missing State = "missing" // what Unlocks names does not work
+	Info    State = "info"    // neither good nor bad
+)
+
+// Finding is one answer.
+type Finding struct {
+	Name     string   `json:"name"` // stable, such as "native/userns"
+	State    State    `json:"state"`
+	Observed string   `json:"observed"`
+	Why      string   `json:"why"`               // why it matters
+	Fix      string   `json:"fix,omitempty"`     // how to mend it; "" where nothing needs mending or nothing can
+	Unlocks  []string `json:"unlocks,omitempty"` // backends and flags that need it
+}
+
+// Check turns facts into findings. It does not look at the host.
+type Check struct {
+	Name string
+	Run  func(*Facts) []Finding
+}
+
+// Checks are all checks, in the order in which people read them.
+func Checks() []Check {
+	return []Check{
+		{"kernel", kernel},
+		{"place", place},
+		{"lease", lease},
+		{"backends", backends},
+		{"cgroups", cgroups},
+		{"landlock", landlocked},
+		{"seccomp", filters},
+		{"ids", subordinate},
+		{"roots", roots},
+		{"clocks", clocks},
+		{"swap", swap},
+		{"memfd", memfd},
+		{"ulimits", ulimits},
+	}
+}
+
+// Report is the result of all checks.
+type Report struct {
+	Schema   string    `json:"schema"`
+	Works    bool      `json:"works"`   // the default backend starts programs here
+	Backend  string    `json:"backend"` // the default one
+	Findings []Finding `json:"findings"`
+}
+
+// Judge runs all checks.
+func Judge(f *Facts) *Report {
+	r := &Report{Schema: Schema, Backend: defaultBackend, Works: f.works(defaultBackend)}
+	for _, c := range Checks() {
+		r.Findings = append(r.Findings, c.Run(f)...)
+	}
+	return r
+}

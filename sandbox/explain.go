@@ -1,0 +1,230 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"sandboxd/namespaces"
+	"sandboxd/sandbox/cgroup"
+	"sandboxd/spawn"
+	"sandboxd/spawn/native"
+	"sandboxd/spawn/plan"
+	"sandboxd/spawn/process"
+)
+
+// ExplainSchema versions the JSON form of Explanation.
+const ExplainSchema = "sandboxd.explain/v1"
+
+// Explanation is what starting a Spec would do on this host.
+type Explanation struct {
+	Schema   string         `json:"schema"`
+	Backend  string         `json:"backend"`
+	Argv     []string       `json:"argv"`
+	Root     string         `json:"root"`    // host, scratch, dir or tar
+	Network  string         `json:"network"` // none or host
+	Limits   []Limit        `json:"limits"`
+	Missing  []Missing      `json:"missing"`
+	Sections []plan.Section `json:"sections"`
+}
+
+// Limit is one limit, resolved.
+type Limit struct {
+	Name  string `json:"name"`  // as Report.Isolation names it
+	Value string `json:"value"` // for people; "" where there is none
+	State string `json:"state"` // required, preferred, default, off or missing
+	By    string `json:"by"`    // who enforces it; "" where nobody does
+}
+
+// Explain says what Start would do with s, as this user on this host. It takes
+// no lease, starts nothing and writes nothing, so the actor's number and host
+// ids are those of the first actor of the first lease. Its errors are Start's.
+func Explain(s Spec, o Options) (*Explanation, error) {
+	h := &Host{one: o.OneShot}
+	var sub native.Options
+	var err error
+	if namespaces.Privileged() {
+		h.ids = ids{base: firstID, count: idsPerLease / 2}
+	} else {
+		if sub.SubUIDs, sub.SubGIDs, err = namespaces.SubIDs(); err != nil {
+			return nil, err
+		}
+		h.ids = ids{base: 1, count: min(sub.SubUIDs.Count, sub.SubGIDs.Count) / 2}
+	}
+	n, p := native.New(sub), process.New()
+	h.backends = map[string]spawn.Backend{n.Name(): n, p.Name(): p}
+	h.cgroups, h.noCgroup = cgroup.Detect()
+	r, err := h.resolve(s)
+	if err != nil {
+		return nil, err
+	}
+	r.imagine(h)
+	e := &Explanation{
+		Schema: ExplainSchema, Backend: r.backend.Name(), Argv: s.Argv, Root: s.Root.Kind.String(), Network: s.network(),
+		Limits: r.explainLimits(), Missing: append([]Missing{}, r.missing...),
+	}
+	if r.native() {
+		e.Sections, err = n.Explain(&r.request)
+	} else {
+		e.Sections, err = p.Explain(&r.request)
+	}
+	return e, err
+}
+
+// imagine fills in what Start takes from the host for each actor.
+func (r *resolved) imagine(h *Host) {
+	q := &r.request
+	q.ID = "0.1"
+	if h.ids.count > 0 {
+		q.Host = h.ids.host(0)
+		if h.ids.base == 1 && len(q.Mounts) > 0 {
+			q.Host.UID, q.Host.GID = 0, 0
+		}
+	}
+	if !r.native() {
+		q.Private = filepath.Join(privateDir(0), q.ID)
+		if r.spec.Dir == "" {
+			q.Dir = q.Private
+		}
+		q.Env = append([]string{"TMPDIR=" + q.Private}, replaceEnv(q.Env, "HOME", q.Private)...)
+	}
+	tasks, unified := r.hierarchies(h)
+	q.Tasks = make([]*os.File, tasks)
+	if unified {
+		q.Cgroup = new(os.File) // only its presence counts
+	}
+	if r.spec.ReadBack || r.spec.SeccompKill {
+		q.Inspect = func(int, *os.File) error { return nil }
+	}
+}
+
+// hierarchies counts the cgroups that the actor will enter: v1 ones by a
+// descriptor each, the v2 one by its clone.
+func (r *resolved) hierarchies(h *Host) (tasks int, unified bool) {
+	if r.cgroup == (cgroup.Limits{}) || h.noCgroup != nil {
+		return 0, false
+	}
+	unified = h.cgroups.Has(cgroup.Unified) == nil
+	text, _ := os.ReadFile("/proc/self/cgroup") // Detect has read it
+	for line := range strings.Lines(string(text)) {
+		f := strings.SplitN(line, ":", 3)
+		if len(f) == 3 && slices.ContainsFunc(strings.Split(f[1], ","), func(c string) bool { return r.uses(c, unified) }) {
+			tasks++
+		}
+	}
+	return tasks, unified
+}
+
+// uses reports whether a v1 controller serves a limit of the actor's.
+func (r *resolved) uses(v1 string, unified bool) bool {
+	c := &r.cgroup
+	switch v1 {
+	case "memory":
+		return c.Memory > 0
+	case "pids":
+		return c.PIDs > 0
+	case "cpu":
+		return c.CPUMilli > 0
+	case "cpuacct":
+		return c.Account&cgroup.CPUTime != 0 && !unified
+	}
+	return false
+}
+
+// explainLimits lists every limit in the order of the flags.
+func (r *resolved) explainLimits() []Limit {
+	want, have, c := &r.spec.Limits, &r.limits, &r.cgroup
+	var all []Limit
+	lacks := func(what string) bool {
+		return slices.ContainsFunc(r.missing, func(m Missing) bool { return m.What == what })
+	}
+	add := func(name, value string, written, off bool, by string) {
+		l := Limit{Name: name, Value: value, State: "default", By: by}
+		switch {
+		case off && lacks(name):
+			l.State, l.Value, l.By = "missing", "", ""
+		case off:
+			l.State, l.Value, l.By = "off", "", ""
+		case written && r.spec.BestEffort:
+			l.State = "preferred"
+		case written:
+			l.State = "required"
+		}
+		all = append(all, l)
+	}
+	v1 := v1Controllers()
+	group := func(controller, v1name string) string {
+		if v1[v1name] {
+			return "cgroup v1, " + v1name
+		}
+		return "cgroup v2, " + controller
+	}
+	add("memory", size(have.Memory), want.Memory > 0, have.Memory == 0, group("memory.max", "memory"))
+	swap, swapBy := "no swap", group("memory.swap.max", "memory")
+	switch {
+	case want.MemorySwap == Unlimited:
+		swap = "swap is not limited"
+	case want.MemorySwap > 0:
+		swap = size(want.MemorySwap) + " with memory"
+	}
+	add("memory-swap", swap, want.MemorySwap > 0, have.Memory == 0 || want.MemorySwap == Unlimited, swapBy)
+	add("cpus", strconv.FormatFloat(have.CPUs, 'g', 4, 64), want.CPUs > 0, have.CPUs == 0, group("cpu.max", "cpu"))
+	add("cpuset-cpus", have.CPUSet, true, have.CPUSet == "", "CPU affinity, which seccomp then forbids to change")
+	add("cpu-time", have.CPUTime.String(), true, have.CPUTime == 0, "sandboxd, from the cgroup's count")
+	add("timeout", have.Timeout.String(), true, have.Timeout == 0, "sandboxd's clock")
+	pidsBy := group("pids.max", "pids")
+	if c.PIDs == 0 {
+		pidsBy = "RLIMIT_NPROC in the actor's user namespace"
+	}
+	add("pids", strconv.FormatInt(have.PIDs, 10), want.PIDs > 0, have.PIDs == 0, pidsBy)
+	for _, l := range r.request.Rlimits {
+		name := ulimitName(l.Resource)
+		written := slices.ContainsFunc(want.Ulimits, func(u Ulimit) bool { return u.Name == name })
+		if !written && name != "core" && name != "nofile" {
+			continue // it stands for another limit
+		}
+		add("ulimit "+name, fmt.Sprintf("%s:%s", rlim(l.Soft), rlim(l.Hard)), written, false, "setrlimit(2)")
+	}
+	add("file-size", size(have.FileSize), want.FileSize > 0, have.FileSize == 0, "RLIMIT_FSIZE")
+	by := "size of the private tmpfs"
+	if lacks("disk") {
+		by += "; writable mounts are not limited"
+	}
+	add("disk", size(have.Disk), want.Disk > 0, have.Disk == 0 || !r.native(), by)
+	add("disk-inodes", strconv.FormatInt(have.DiskInodes, 10), want.DiskInodes > 0, have.DiskInodes == 0 || !r.native(), by)
+	add("output-limit", size(have.Output), want.Output > 0, have.Output == 0, "sandboxd, which counts what it passes on")
+	return all
+}
+
+// v1Controllers are the controllers that this process is in by a v1 hierarchy.
+func v1Controllers() map[string]bool {
+	all := map[string]bool{}
+	text, _ := os.ReadFile("/proc/self/cgroup") // without it there is no limit by cgroup either
+	for line := range strings.Lines(string(text)) {
+		if f := strings.SplitN(line, ":", 3); len(f) == 3 {
+			for c := range strings.SplitSeq(f[1], ",") {
+				all[c] = c != ""
+			}
+		}
+	}
+	return all
+}
+
+func ulimitName(resource int) string {
+	for _, u := range ulimits {
+		if u.resource == resource {
+			return u.name
+		}
+	}
+	return strconv.Itoa(resource)
+}
+
+func rlim(v uint64) string {
+	if v == ^uint64(0) {
+		return "unlimited"
+	}
+	return strconv.FormatUint(v, 10)
+}

@@ -1,0 +1,174 @@
+package spawntest
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/spawn"
+)
+
+// boundaryTests are about the moment when the program's process is confined
+// and has executed nothing of the program's.
+var boundaryTests = []test{
+	{"Inspect", Inspect, testInspect},
+	{"InspectRefuses", Inspect, testInspectRefuses},
+	{"Notify", Notify, testNotify},
+}
+
+// status is one line of /proc/PID/status.
+func status(pid int, key string) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return err.Error()
+	}
+	_, line, _ := strings.Cut(string(b), "\n"+key+":\t")
+	line, _, _ = strings.Cut(line, "\n")
+	return line
+}
+
+func comm(pid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return strings.TrimSpace(string(b))
+}
+
+// allowAll is a filter that allows every call but one, which is answered with action.
+func allowAll(but int, action uint32) []byte {
+	var b []byte
+	for _, i := range []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // seccomp_data.nr
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(but), Jf: 1},
+		{Code: unix.BPF_RET, K: action},
+		{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW},
+	} {
+		b = binary.NativeEndian.AppendUint16(b, i.Code)
+		b = append(b, i.Jt, i.Jf)
+		b = binary.NativeEndian.AppendUint32(b, i.K)
+	}
+	return b
+}
+
+func testInspect(t *testing.T, s *suite) {
+	b := s.open(t)
+	seen := 0
+	var written int
+	outR, outW := pipe(t)
+	p := s.stream(t, b, func(r *spawn.Request) {
+		r.Stdio[1] = outW
+		r.Filter = allowAll(unix.SYS_UMASK, unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM))
+		r.Inspect = func(pid int, listener *os.File) error {
+			seen = pid
+			if listener != nil {
+				t.Error("a listener that nobody asked for")
+			}
+			for key, want := range map[string]string{"NoNewPrivs": "1", "CapEff": "0000000000000000", "CapPrm": "0000000000000000", "Seccomp": "2", "Seccomp_filters": "1"} {
+				if got := status(pid, key); got != want {
+					t.Errorf("inspected: %s is %q, want %q", key, got, want)
+				}
+			}
+			if name := comm(pid); name == "sh" || name == "" {
+				t.Errorf("inspected: the process is %q", name)
+			}
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(outR.Fd()), Events: unix.POLLIN}}, 50)
+			if written = n; err != nil && !errors.Is(err, unix.EINTR) {
+				t.Error(err)
+			}
+			return nil
+		}
+	}, "sh", "-c", "echo ready; read x; :")
+	if written != 0 {
+		t.Error("the program wrote before it was inspected")
+	}
+	if seen == 0 || seen == p.PID() || comm(seen) != "sh" {
+		t.Errorf("inspected was %d, which is %q; the init is %d", seen, comm(seen), p.PID())
+	}
+	p.stdin.Close()
+	p.wait()
+}
+
+func testInspectRefuses(t *testing.T, s *suite) {
+	b := s.open(t)
+	refusal := errors.New("not like this")
+	for range 3 {
+		_, err := s.try(t, bounded(t), b, func(r *spawn.Request) {
+			r.Inspect = func(int, *os.File) error { return refusal }
+		}, "echo", "ran")
+		if !errors.Is(err, refusal) {
+			t.Errorf("got %v, want what Inspect said", err)
+		}
+	}
+	// An Inspect that kills what it sees.
+	_, err := s.try(t, bounded(t), b, func(r *spawn.Request) {
+		r.Inspect = func(pid int, _ *os.File) error { return unix.Kill(pid, unix.SIGKILL) }
+	}, "echo", "ran")
+	if err != nil && errors.Is(err, unix.EPERM) {
+		t.Errorf("the program's process was not ours to kill: %v", err)
+	}
+}
+
+// notification is struct seccomp_notif of <linux/seccomp.h>, response the answer.
+type notification struct {
+	ID         uint64
+	PID, Flags uint32
+	NR         int32
+	Arch       uint32
+	IP         uint64
+	Args       [6]uint64
+}
+
+type response struct {
+	ID         uint64
+	Val        int64
+	Error      int32
+	Flags      uint32
+}
+
+func testNotify(t *testing.T, s *suite) {
+	const recv, send = 0xc0502100, 0xc0182101 // SECCOMP_IOCTL_NOTIF_RECV, _SEND
+	b := s.open(t)
+	var listener *os.File
+	p := s.start(t, b, func(r *spawn.Request) {
+		r.Filter, r.Notify = allowAll(unix.SYS_UMASK, unix.SECCOMP_RET_USER_NOTIF), true
+		r.Inspect = func(_ int, l *os.File) error {
+			listener = l
+			return nil
+		}
+	}, "sh", "-c", "umask 7; read x; echo went on; exit 5")
+	if listener == nil {
+		t.Fatal("no listener")
+	}
+	defer listener.Close()
+	fd := int32(listener.Fd())
+	for end := time.Now().Add(deadline); ; {
+		if n, err := unix.Poll([]unix.PollFd{{Fd: fd, Events: unix.POLLIN}}, 1000); n == 1 {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("umask(2) was not told: %v", err)
+		}
+	}
+	var n notification
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), recv, uintptr(unsafe.Pointer(&n))); e != 0 {
+		t.Fatal(e)
+	}
+	if n.NR != unix.SYS_UMASK || n.Args[0] != 7 {
+		t.Errorf("told was call %d with %d", n.NR, n.Args[0])
+	}
+	a := response{ID: n.ID}
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), send, uintptr(unsafe.Pointer(&a))); e != 0 {
+		t.Fatal(e)
+	}
+	p.stdin.Close()
+	if exit := p.wait(); exit.Status.ExitStatus() != 5 {
+		t.Errorf("%+v", exit)
+	}
+	if out := <-p.out; out != "went on\n" {
+		t.Errorf("%q", out)
+	}
+}

@@ -1,0 +1,176 @@
+package spawntest
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/spawn/launcher"
+)
+
+const (
+	// RoleEnv makes a test binary play one of the roles given to Main instead of testing.
+	RoleEnv = "SANDBOXD_SPAWNTEST_ROLE"
+	// ObjectEnv names a file that is used in place of the committed init.
+	ObjectEnv = "SANDBOXD_SPAWNTEST_OBJECT"
+	// victimEnv tells a test that it is to be killed by another one.
+	victimEnv = "SANDBOXD_SPAWNTEST_VICTIM"
+
+	// Ordinary is the id of a user that no system has.
+	Ordinary = 1567
+)
+
+// Main is the body of TestMain. The test binary plays a role where RoleEnv
+// names one, and runs the tests otherwise: with a directory for temporary
+// files that must be empty at the end, and as the parent of all orphans.
+func Main(m *testing.M, roles map[string]func()) {
+	if name := os.Getenv(RoleEnv); name != "" {
+		play, ok := roles[name]
+		if !ok {
+			fmt.Fprintf(os.Stderr, "no such role: %q\n", name)
+			os.Exit(2)
+		}
+		play()
+		os.Exit(0)
+	}
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "spawntest:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	syscall.Umask(0o022)
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return 1, err
+	}
+	if name := os.Getenv(ObjectEnv); name != "" {
+		object, err := os.ReadFile(name)
+		if err != nil {
+			return 1, err
+		}
+		launcher.Object = func() string { return string(object) }
+	}
+	if os.Getenv(victimEnv) != "" { // nobody will be left to tidy up: that is for who kills us
+		return m.Run(), nil
+	}
+	base, err := os.MkdirTemp("", "sandboxd-spawntest-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(base)
+	if err := os.Chmod(base, 0o755); err != nil {
+		return 1, err
+	}
+	if err := os.Setenv("TMPDIR", base); err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}
+
+// Lack skips a test because this host has not what it needs; where
+// SANDBOXD_MUST_WORK is 1, that is a failure.
+func Lack(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("SANDBOXD_MUST_WORK") == "1" {
+		t.Fatalf("this host must have "+format, args...)
+	}
+	t.Skipf("this host lacks "+format, args...)
+}
+
+// Root skips a test that only root can do.
+func Root(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		Lack(t, "root: the tests run as uid %d", os.Geteuid())
+	}
+}
+
+// Rounds is how often a loop runs: a little, or with SANDBOXD_SOAK=1 a lot.
+func Rounds(few, many int) int {
+	if os.Getenv("SANDBOXD_SOAK") == "1" {
+		return many
+	}
+	return few
+}
+
+// Self is a copy of the test binary that every user can execute.
+func Self(t testing.TB) string {
+	t.Helper()
+	from, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	dir, err := os.MkdirTemp("", "self-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	name := filepath.Join(dir, "self")
+	to, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(to, from)
+	if cerr := to.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// Again prepares a run of the test binary, for the tests that match pattern.
+func Again(t testing.TB, self, pattern string, env ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), self, "-test.run", pattern, "-test.timeout", "5m", "-test.v")
+	cmd.Env = append(os.Environ(), append(env, "GORACE=atexit_sleep_ms=0")...)
+	return cmd
+}
+
+// Expect runs what Again made and relays its verdict.
+func Expect(t testing.TB, cmd *exec.Cmd) {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Errorf("%v\n%s", err, out)
+		return
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "--- SKIP") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
+// AsUser runs the tests that match pattern once more as an ordinary user.
+func AsUser(t *testing.T, pattern string) {
+	Root(t)
+	self := Self(t)
+	home := t.TempDir()
+	for d := home; filepath.Base(d) != filepath.Base(os.TempDir()); d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(home, Ordinary, Ordinary); err != nil {
+		t.Fatal(err)
+	}
+	cmd := Again(t, self, pattern, "TMPDIR="+home, "HOME="+home)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: Ordinary, Gid: Ordinary}}
+	Expect(t, cmd)
+}

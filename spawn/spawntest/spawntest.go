@@ -1,0 +1,261 @@
+// Package spawntest is the conformance suite of package spawn: what it demands
+// holds for every backend, or the backend declines it by name and with a reason.
+//
+//	func TestMain(m *testing.M) { spawntest.Main(m, nil) }
+//
+//	func TestConformance(t *testing.T) {
+//		spawntest.Run(t, newBackend, request, spawntest.Lacks{spawntest.KillWhole: "has no pid namespace"})
+//	}
+//
+// Every test of the suite has a backend of its own and is followed by a leak
+// check. Programs are those of any Linux system: a POSIX shell, coreutils.
+//
+// Non-goals: what holds for one backend only (its own tests), limits and their
+// attribution (package sandbox), and the finished program (integration).
+package spawntest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"sandboxd/spawn"
+)
+
+// Ability is something that a backend may decline.
+type Ability string
+
+// The abilities that the suite tests, where the backend does not decline them.
+const (
+	// KillWhole: the death of the init, by whomever, is the death of everything in the actor.
+	KillWhole Ability = "kill-whole"
+	// Hidden: the program sees no process but the actor's own, and its init as process 1.
+	Hidden Ability = "hidden"
+	// Terminal: Request.Terminal.
+	Terminal Ability = "terminal"
+	// Inspect: Request.Inspect sees the program's process.
+	Inspect Ability = "inspect"
+	// Notify: Request.Notify hands out a seccomp listener.
+	Notify Ability = "notify"
+)
+
+// features are what Probe calls an ability, where it knows it.
+var features = map[Ability]spawn.Feature{KillWhole: spawn.KillWhole, Hidden: spawn.PIDNS, Terminal: spawn.Terminal}
+
+// Lacks says of each ability that a backend declines why it does.
+type Lacks map[Ability]string
+
+// deadline turns a hang into a failure; nothing here takes a hundredth of it.
+const deadline = time.Minute
+
+// suite is what one backend is tested with.
+type suite struct {
+	backend func(testing.TB) spawn.Backend
+	request func(testing.TB) *spawn.Request
+	lacks   Lacks
+}
+
+type test struct {
+	name  string
+	needs Ability // "" for what every backend must do
+	run   func(*testing.T, *suite)
+}
+
+// Run tests the backend that newBackend makes. request gives a Request that is
+// complete but for Argv and Stdio: an id that no other one has, Dir "/", an
+// environment with PATH, host ids of its own where the caller is root.
+func Run(t *testing.T, newBackend func(testing.TB) spawn.Backend, request func(testing.TB) *spawn.Request, lacks Lacks) {
+	s := &suite{newBackend, request, lacks}
+	warmUp(t, s)
+	if !t.Run("Declared", s.declared) {
+		t.Fatal("what the backend declines and what it says it holds differ")
+	}
+	for _, group := range [][]test{startTests, programTests, failTests, stopTests, boundaryTests} {
+		for _, c := range group {
+			t.Run(c.name, func(t *testing.T) {
+				if why, declined := lacks[c.needs]; declined {
+					t.Skipf("declined: %s: %s", c.needs, why)
+				}
+				Watch(t)
+				c.run(t, s)
+			})
+		}
+	}
+}
+
+// warmUp makes what a process makes once: pollers, the init's image.
+func warmUp(t testing.TB, s *suite) {
+	t.Helper()
+	b := s.open(t)
+	if out, _ := s.output(t, b, nil, "echo", "warm"); out != "warm\n" {
+		t.Fatalf("echo warm: %q", out)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// declared compares Lacks with Probe: nothing that the host can hold is
+// declined, nothing that it cannot is claimed.
+func (s *suite) declared(t *testing.T) {
+	Watch(t)
+	b := s.open(t)
+	if b.Name() == "" {
+		t.Error("the backend has no name")
+	}
+	held := b.Probe(bounded(t))
+	if len(held) == 0 {
+		t.Error("Probe names no feature")
+	}
+	known := []Ability{KillWhole, Hidden, Terminal, Inspect, Notify}
+	for _, a := range known {
+		why, declined := s.lacks[a]
+		if declined && why == "" {
+			t.Errorf("%s is declined without a reason", a)
+		}
+		if gate, listed := held[features[a]]; listed && declined && gate == nil {
+			t.Errorf("%s is declined, but Probe says that it holds", a)
+		} else if listed && !declined && gate != nil {
+			t.Errorf("%s is claimed, but Probe says: %v", a, gate)
+		}
+	}
+	for a := range s.lacks {
+		if !slices.Contains(known, a) {
+			t.Errorf("%q is declined and is no ability", a)
+		}
+	}
+	for f, err := range held {
+		if gate, ok := errors.AsType[*spawn.Gate](err); err != nil && (!ok || gate.Observed == "" || gate.Feature != f) {
+			t.Errorf("Probe of %s: %#v: want a *spawn.Gate of this feature that says what was observed", f, err)
+		}
+	}
+}
+
+// open makes a backend that is closed at the end of the test.
+func (s *suite) open(t testing.TB) spawn.Backend {
+	t.Helper()
+	b := s.backend(t)
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Errorf("close the backend: %v", err)
+		}
+	})
+	return b
+}
+
+// bounded is a context that turns a hang into a failure.
+func bounded(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// program is an actor and the other ends of its streams.
+type program struct {
+	spawn.Process
+	t             testing.TB
+	stdin, stdout *os.File
+	out, err      chan string // everything, once, at the end
+}
+
+func pipe(t testing.TB) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return r, w
+}
+
+func collect(r *os.File) chan string {
+	text := make(chan string, 1)
+	go func() {
+		b, _ := io.ReadAll(r)
+		text <- string(b)
+	}()
+	return text
+}
+
+// start starts argv with pipes. change, if not nil, has the last word on the Request.
+func (s *suite) start(t testing.TB, b spawn.Backend, change func(*spawn.Request), argv ...string) *program {
+	t.Helper()
+	p := s.stream(t, b, change, argv...)
+	p.out = collect(p.stdout)
+	return p
+}
+
+// stream is start with an output that the test reads itself.
+func (s *suite) stream(t testing.TB, b spawn.Backend, change func(*spawn.Request), argv ...string) *program {
+	t.Helper()
+	p, err := s.try(t, bounded(t), b, change, argv...)
+	if err != nil {
+		t.Fatalf("start %q: %v", argv, err)
+	}
+	return p
+}
+
+// try is start where the error is the point.
+func (s *suite) try(t testing.TB, ctx context.Context, b spawn.Backend, change func(*spawn.Request), argv ...string) (*program, error) {
+	t.Helper()
+	r := s.request(t)
+	stdinR, stdinW := pipe(t)
+	outR, outW := pipe(t)
+	errR, errW := pipe(t)
+	r.Argv, r.Stdio = argv, [3]*os.File{stdinR, outW, errW}
+	if change != nil {
+		change(r)
+	}
+	proc, err := b.Start(ctx, r)
+	for _, f := range []*os.File{stdinR, outW, errW} { // still ours, so closing them works
+		if err := f.Close(); err != nil {
+			t.Errorf("a descriptor of the request was taken over: %v", err)
+		}
+	}
+	p := &program{Process: proc, t: t, stdin: stdinW, stdout: outR, err: collect(errR)}
+	if err != nil {
+		if proc != nil {
+			t.Errorf("start %q: a Process besides the error %v", argv, err)
+		}
+		if out, errOut := <-collect(outR), <-p.err; out+errOut != "" {
+			t.Errorf("start %q failed with %v, but it wrote %q", argv, err, out+errOut)
+		}
+		return nil, err
+	}
+	t.Cleanup(func() {
+		if err := proc.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return p, nil
+}
+
+// wait returns how the program ended; its streams are then complete.
+func (p *program) wait() spawn.Exit {
+	p.t.Helper()
+	exit, err := p.Wait(bounded(p.t))
+	if err != nil {
+		p.t.Fatalf("wait: %v", err)
+	}
+	return exit
+}
+
+// output runs argv to a proper end.
+func (s *suite) output(t testing.TB, b spawn.Backend, change func(*spawn.Request), argv ...string) (string, spawn.Exit) {
+	t.Helper()
+	p := s.start(t, b, change, argv...)
+	p.stdin.Close()
+	exit := p.wait()
+	out, errOut := <-p.out, <-p.err
+	if errOut != "" || !exit.Reported || exit.Status != 0 {
+		t.Errorf("%q: %+v, stderr %q", argv, exit, errOut)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	return out, exit
+}
