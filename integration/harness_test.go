@@ -72,7 +72,26 @@ func setup() (err error) {
 	if err = compileHostile(); err != nil {
 		return err
 	}
+	if err = proveWalls(); err != nil {
+		return err
+	}
 	return placeCanaries()
+}
+
+// proveWalls refuses to go on with a sandboxd that runs programs, but not in a
+// sandbox: the tests would attack the host.
+func proveWalls() error {
+	for _, ns := range []string{"pid", "mnt", "user"} {
+		ours, err := os.Readlink("/proc/self/ns/" + ns)
+		if err != nil {
+			return err
+		}
+		out, err := exec.Command(sandboxd, "run", "--", "/bin/readlink", "/proc/self/ns/"+ns).Output()
+		if theirs := strings.TrimSpace(string(out)); err == nil && (theirs == ours || !strings.HasPrefix(theirs, ns+":[")) {
+			return fmt.Errorf("%s runs a program in %s namespace %q, ours is %q: nothing will be attacked", sandboxd, ns, theirs, ours)
+		}
+	}
+	return nil
 }
 
 // compileHostile builds hostile/*.c, tied to refuse to run in our own pid namespace.

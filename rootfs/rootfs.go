@@ -58,7 +58,7 @@ func Parse(s string) (Source, error) {
 	case st.Mode().IsRegular():
 		return Source{Kind: Tar, Path: abs}, nil
 	}
-	return Source{}, fmt.Errorf("root %q: is neither a directory nor a regular file", s)
+	return Source{}, fmt.Errorf("root %q: is neither a directory nor a regular file (want host, scratch, a directory or a tar archive)", s)
 }
 
 // Mount is a piece of the host that the user lets in.
@@ -71,8 +71,9 @@ type Mount struct {
 // ErrMount is wrapped by every refusal of a mount.
 var ErrMount = errors.New("mount refused")
 
-// reserved are places that the sandbox itself makes; a mount over them would take its walls away.
-var reserved = []string{"/proc", "/dev", "/run/sandboxd", "/sys"}
+// reserved are places that the sandbox itself makes: a mount over the first ones
+// would take its walls away, and the last ones would cover a mount.
+var reserved = []string{"/proc", "/dev", "/run/sandboxd", "/sys", "/tmp", Home}
 
 // ParseMount reads SOURCE:TARGET[:ro|rw], read-only unless rw is said.
 func ParseMount(s string) (Mount, error) {
@@ -109,7 +110,7 @@ func (m Mount) Check() error {
 	}
 	for _, r := range reserved {
 		if m.Target == r || strings.HasPrefix(m.Target, r+"/") {
-			return fmt.Errorf("%w: target %q lies in %s, which the sandbox makes itself", ErrMount, m.Target, r)
+			return fmt.Errorf("%w: target %q lies in %s, which the sandbox makes itself; name another target, such as /data", ErrMount, m.Target, r)
 		}
 	}
 	if _, err := os.Stat(m.Source); err != nil {

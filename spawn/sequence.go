@@ -271,7 +271,13 @@ func (a *actor) PID() int           { return a.pid }
 func (a *actor) Terminal() *os.File { return a.terminal }
 func (a *actor) Scratch() *os.File  { return a.scratch }
 func (a *actor) Phases() []Phase    { return a.phases }
-func (a *actor) Kill() error        { return a.Signal(syscall.SIGKILL) }
+
+func (a *actor) Kill() error {
+	if err := a.Signal(syscall.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	return nil
+}
 
 // Signal goes to the init, which forwards all but SIGKILL; by pidfd, so never to a stranger.
 func (a *actor) Signal(s syscall.Signal) error {

@@ -41,9 +41,9 @@ type Backend interface {
 type Process interface {
 	// PID is the init's, as this process sees it.
 	PID() int
-	// Signal sends s to the program.
+	// Signal sends s to the program; os.ErrProcessDone if the actor has ended.
 	Signal(s syscall.Signal) error
-	// Kill ends the actor and everything in it. It does not wait.
+	// Kill ends the actor and everything in it. It does not wait; an actor that has ended is fine.
 	Kill() error
 	// Wait returns when everything in the actor is dead. Any number of callers, any number of times.
 	Wait(ctx context.Context) (Exit, error)

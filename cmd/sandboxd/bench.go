@@ -93,46 +93,51 @@ func (o *benchOptions) run(ctx context.Context, errs io.Writer, command string) 
 	}
 	cold, pooled, parked := bench.NewNative(w, bench.Cold), bench.NewNative(w, bench.Pooled), bench.NewNative(w, bench.Parked)
 	bare := bench.NewBare(w, bench.BareOptions{})
+	runc, bwrap := bench.NewRunc(w), bench.NewBwrap(w)
 	spawners := []bench.Subject{
 		cold, pooled, parked, bare, bench.NewBare(w, bench.BareOptions{Template: true, Pooled: true}),
-		bench.NewBwrap(w), bench.NewRunc(w), bench.NewCrun(w), bench.NewExec(w), bench.NewExecNamespaces(w),
+		bwrap, runc, bench.NewCrun(w), bench.NewExec(w), bench.NewExecNamespaces(w),
 	}
-	commands := []bench.Subject{bench.NewCommand("sandboxd run", self, "run", "--", "/bin/true"), bench.NewBwrapCommand(), bench.NewRunc(w)}
+	commands := []bench.Subject{bench.NewCommand("sandboxd run", self, "run", "--", "/bin/true"), bench.NewBwrapCommand(), runc}
 	table := bench.NewTable(bench.HostFacts(ctx, spawners), strings.TrimSpace(command))
 	has := func(part string) bool { return slices.Contains(strings.Split(o.only, ","), part) }
 	say := func(format string, a ...any) { fmt.Fprintf(errs, "sandboxd: bench: "+format+"\n", a...) }
 	for _, p := range []struct {
-		part string
-		run  func() error
+		part  string
+		needs bench.Subject // without it the part cannot be measured; nil: it says so itself
+		run   func() error
 	}{
-		{"spawn", func() error {
+		{"spawn", nil, func() error {
 			say("%d interleaved rounds of spawns", o.rounds)
 			return o.spawns(ctx, table, spawners)
 		}},
-		{"spawn", func() error {
+		{"spawn", nil, func() error {
 			say("%d interleaved rounds of whole commands", o.rounds)
 			return o.commands(ctx, table, commands)
 		}},
-		{"heap", func() error {
+		{"heap", cold, func() error {
 			say("%d rounds with a heap of 1 GiB", o.rounds)
 			return o.heap(ctx, table, w, self)
 		}},
-		{"idle", func() error {
+		{"idle", nil, func() error {
 			say("spawns %v apart", bench.IdleGap)
-			run, err := bench.Interleave(ctx, []bench.Subject{cold, bench.NewBwrap(w), bench.NewRunc(w)}, bench.Options{Rounds: max(o.rounds/5, 1), Gap: bench.IdleGap})
+			run, err := bench.Interleave(ctx, []bench.Subject{cold, bwrap, runc}, bench.Options{Rounds: max(o.rounds/5, 1), Gap: bench.IdleGap})
 			if err != nil {
 				return err
 			}
 			table.Rows = append(table.Rows, run.Ratio("idle", "native cold after 250 ms without cgroup use, to bwrap", bench.Ready, cold.Name(), "bwrap", 1/3.))
 			return nil
 		}},
-		{"live", func() error {
+		{"live", cold, func() error {
 			say("%d live actors", o.live)
 			return o.lives(ctx, table, cold, bare)
 		}},
-		{"rate", func() error {
+		{"rate", cold, func() error {
 			say("spawns a second, 1 to 32 in flight")
 			for _, s := range []bench.Subject{cold, pooled} {
+				if err := s.Probe(ctx); err != nil {
+					return err
+				}
 				rates, err := bench.Concurrency(ctx, s, 2*time.Second, 1, 4, 16, 32)
 				if err != nil {
 					return err
@@ -141,11 +146,11 @@ func (o *benchOptions) run(ctx context.Context, errs io.Writer, command string) 
 			}
 			return nil
 		}},
-		{"death", func() error {
+		{"death", cold, func() error {
 			say("boot deaths and kills")
 			return o.deaths(ctx, table, cold)
 		}},
-		{"leak", func() error {
+		{"leak", nil, func() error {
 			if o.leak == 0 {
 				return nil
 			}
@@ -161,6 +166,12 @@ func (o *benchOptions) run(ctx context.Context, errs io.Writer, command string) 
 	} {
 		if !has(p.part) {
 			continue
+		}
+		if p.needs != nil {
+			if err := p.needs.Probe(ctx); err != nil {
+				table.Skipped = append(table.Skipped, bench.Skipped{Name: "part " + p.part, Reason: err.Error()})
+				continue
+			}
 		}
 		if err := p.run(); err != nil {
 			return nil, err

@@ -243,10 +243,15 @@ func (l *Launcher) Spawn(s Spawn) (*Child, error) {
 			q.flags |= flag
 		}
 	}
-	child := &Child{exited: make(chan struct{})}
+	child := &Child{Pidfd: -1, exited: make(chan struct{})}
 	e, err := l.ask(q, child)
 	if err != nil {
 		return nil, err
+	}
+	if e.kind == evSpawned && child.Pidfd < 0 { // it runs, but no descriptor of it could be received
+		err := l.send(&request{op: opKill, id: e.id, into: noSlot})
+		<-child.exited
+		return nil, errors.Join(fmt.Errorf("launcher: receive the pidfd of a sandbox: %w; raise the limit on open files", syscall.EMFILE), err)
 	}
 	if e.kind == evFailed {
 		if e.fail == nil {
@@ -326,10 +331,10 @@ func (l *Launcher) send(q *request) error {
 func (l *Launcher) read() {
 	buf, oob := make([]byte, eventSize+1), make([]byte, unix.CmsgSpace(4*4))
 	for {
-		var n, noob int
+		var n, noob, flags int
 		var err error
 		rerr := l.raw.Read(func(fd uintptr) bool {
-			n, noob, _, _, err = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
+			n, noob, flags, _, err = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
 			return err != unix.EAGAIN
 		})
 		if rerr != nil || err != nil || n == 0 {
@@ -338,6 +343,12 @@ func (l *Launcher) read() {
 		e, err := decodeEvent(buf[:n], oob[:noob])
 		if err != nil {
 			break
+		}
+		if flags&unix.MSG_CTRUNC != 0 { // this process has no descriptors left
+			for _, fd := range e.fds {
+				unix.Close(fd)
+			}
+			e.fds = nil
 		}
 		l.deliver(e)
 	}
@@ -357,10 +368,11 @@ func (l *Launcher) deliver(e *event) {
 		return
 	}
 	if child != nil {
-		if e.kind == evSpawned && len(e.fds) > 0 {
-			child.Pidfd, child.Returned = e.fds[0], e.fds[1:]
-		} else {
+		switch {
+		case e.kind != evSpawned:
 			delete(l.live, e.id)
+		case len(e.fds) > 0:
+			child.Pidfd, child.Returned = e.fds[0], e.fds[1:]
 		}
 	}
 	if answer := l.waiting[e.id]; answer != nil {

@@ -16,6 +16,7 @@ const (
 	opRun    = 1 // execute a plan in the launcher itself
 	opSpawn  = 2
 	opReexec = 3
+	opKill   = 4 // the sandbox of an earlier id, whose pidfd was lost
 
 	evDone    = 1
 	evSpawned = 2

@@ -232,6 +232,9 @@ func (b *Backend) Netns(ctx context.Context, r *spawn.Request) (*os.File, error)
 	s.add(plan.Loopback, nil)
 	s.add(plan.OpenFile, n(plan.SlotListen, unix.O_RDONLY), "/proc/self/ns/net")
 	fds, err := e.launcher.Run(s)
+	if err == nil && len(fds) == 0 {
+		err = unix.EMFILE
+	}
 	if err != nil {
 		return nil, fmt.Errorf("native: make network namespace: %w", err)
 	}
@@ -378,6 +381,9 @@ func (b *Backend) unpack(ctx context.Context, l *launcher.Launcher, archive stri
 	var s steps
 	s.fsmount(plan.SlotListen, hidden, "tmpfs", "mode=0755")
 	fds, err := l.Run(s)
+	if err == nil && len(fds) == 0 {
+		err = unix.EMFILE
+	}
 	if err != nil {
 		return nil, spawn.NewStepError(err, s)
 	}

@@ -28,6 +28,8 @@ var words = [kindEnd]string{
 	Setns:            "enter a namespace that was made ahead",
 	OpenFile:         "open {path}",
 	Hostname:         "call this host {name}; the real name stays hidden",
+	NetnsStart:       "begin to make an empty network, with loopback only, while the next steps go on",
+	NetnsJoin:        "enter that network: programs may talk to themselves, to nobody else",
 	Loopback:         "switch loopback on: programs may talk to themselves, to nobody else",
 	Undumpable:       "nobody in the sandbox may trace or read this init",
 	Subreaper:        "adopt orphans, so that none is left behind",

@@ -81,11 +81,11 @@ func testBadDir(t *testing.T, s *suite) {
 func testBadArgv(t *testing.T, s *suite) {
 	b := s.open(t)
 	for name, change := range map[string]func(*spawn.Request){
-		"no argv":           func(r *spawn.Request) { r.Argv = nil },
-		"empty program":     func(r *spawn.Request) { r.Argv = []string{""} },
-		"NUL in argument":   func(r *spawn.Request) { r.Argv = []string{"echo", "a\x00b"} },
-		"NUL in program":    func(r *spawn.Request) { r.Argv = []string{"ec\x00ho"} },
-		"NUL in variable":   func(r *spawn.Request) { r.Env = []string{"A=\x00"} },
+		"no argv":             func(r *spawn.Request) { r.Argv = nil },
+		"empty program":       func(r *spawn.Request) { r.Argv = []string{""} },
+		"NUL in argument":     func(r *spawn.Request) { r.Argv = []string{"echo", "a\x00b"} },
+		"NUL in program":      func(r *spawn.Request) { r.Argv = []string{"ec\x00ho"} },
+		"NUL in variable":     func(r *spawn.Request) { r.Env = []string{"A=\x00"} },
 		"id that is too long": func(r *spawn.Request) { r.ID = strings.Repeat("i", 65) },
 	} {
 		if _, err := s.try(t, bounded(t), b, change, "true"); err == nil || errors.Is(err, context.DeadlineExceeded) {

@@ -127,7 +127,7 @@ func testForwardsSignals(t *testing.T, s *suite) {
 
 func testSignalsKill(t *testing.T, s *suite) {
 	b := s.open(t)
-	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, unix.SIGRTMIN + 3} {
+	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGUSR1, syscall.Signal(37)} {
 		p := s.start(t, b, nil, "cat")
 		if err := p.Signal(sig); err != nil {
 			t.Fatal(err)

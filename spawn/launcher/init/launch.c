@@ -7,7 +7,7 @@
 // message, descriptors by SCM_RIGHTS). The structures are mirrored in wire.go.
 #include "init.h"
 
-enum { OP_RUN = 1, OP_SPAWN = 2, OP_REEXEC = 3 };
+enum { OP_RUN = 1, OP_SPAWN = 2, OP_REEXEC = 3, OP_KILL = 4 };
 enum { EV_DONE = 1, EV_SPAWNED = 2, EV_FAILED = 3, EV_EXITED = 4 };
 enum { F_KEEP_KILL = 1, F_DENY_SETGROUPS = 2, F_PIDNS = 4 };
 enum { CTL = 3, MAX_CHILDREN = 32768, MAX_FDS = 24, NO_SLOT = 0xff };
@@ -202,7 +202,10 @@ static void receive(int sigfd) {
 	for (u32 i = 0; i < q.nfds; i++) c.slot[SLOT_REQUEST + i] = ctl.fd[i];
 	if (q.op == OP_SPAWN) op_spawn(&q, buf, &c, sigfd);
 	else if (q.op == OP_RUN) op_run(&q, buf, &c);
-	else if (q.op == OP_REEXEC) { // ids were mapped by newuidmap meanwhile: exec as root of this namespace regains its capabilities
+	else if (q.op == OP_KILL) {
+		for (u32 i = 0; i < high; i++)
+			if (children[i].pid && children[i].id == q.id) sys(__NR_kill, children[i].pid, SIGKILL);
+	} else if (q.op == OP_REEXEC) { // ids were mapped by newuidmap meanwhile: exec as root of this namespace regains its capabilities
 		const char *argv[] = {"sandboxd-launcher", own_pidns ? "p" : "s", 0}, *envp[] = {0};
 		sys(__NR_execve, "/proc/self/exe", argv, envp);
 		die();

@@ -59,9 +59,12 @@ func (s *Native) Name() string {
 	return "sandboxd " + s.depth.String()
 }
 
-// Probe opens the backend and spawns once.
+// Probe opens the backend and spawns once; further calls do nothing.
 func (s *Native) Probe(ctx context.Context) error {
 	absent := func(reason string, err error) error { return &AbsentError{s.Name(), reason, err} }
+	if s.backend != nil {
+		return nil // probed before
+	}
 	if !namespaces.Privileged() {
 		return absent("it is measured with cgroups and ids of its own; run as root", nil)
 	}
@@ -89,13 +92,14 @@ func (s *Native) Probe(ctx context.Context) error {
 	if _, err := landlock.ABI(); err != nil {
 		return absent("every filter is to be on", err)
 	}
-	s.backend = native.New(native.Options{})
+	backend := native.New(native.Options{})
 	s.request = spawn.Request{
 		// The program comes as descriptor 0, so that it needs no place in the root.
 		Argv: []string{"/dev/stdin"}, Env: []string{"PATH=/usr/bin"}, Dir: "/", UID: 1000, GID: 1000, Hostname: "sandbox", Umask: 0o022,
 		Scratch: spawn.Scratch{Bytes: 64 << 20, Inodes: 4096}, Filter: filter.Bytes(), Landlock: true,
 		Rlimits: []spawn.Rlimit{{Resource: spawn.RlimitCore}, {Resource: spawn.RlimitNofile, Soft: 1024, Hard: 1024}},
 	}
+	s.backend = backend
 	if err := s.w.onClose(s.close); err != nil {
 		return err
 	}

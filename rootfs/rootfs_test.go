@@ -1,0 +1,84 @@
+package rootfs
+
+import (
+	"errors"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	dir := t.TempDir()
+	tar := filepath.Join(dir, "root.tar")
+	if err := os.WriteFile(tar, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]Source{
+		"": {Kind: Host}, "host": {Kind: Host}, "scratch": {Kind: Scratch}, dir: {Kind: Dir, Path: dir}, dir + "/": {Kind: Dir, Path: dir}, tar: {Kind: Tar, Path: tar},
+	} {
+		if got, err := Parse(in); err != nil || got != want {
+			t.Errorf("%q: %+v, %v; want %+v", in, got, err, want)
+		}
+	}
+	t.Chdir(dir)
+	if got, err := Parse("root.tar"); err != nil || got.Kind != Tar || !path.IsAbs(got.Path) {
+		t.Errorf("a relative path: %+v, %v", got, err)
+	}
+	for _, in := range []string{"nowhere", "/dev/null", dir + "/x\x00y"} {
+		if got, err := Parse(in); err == nil || !strings.Contains(err.Error(), "want host, scratch, a directory or a tar archive") {
+			t.Errorf("%q: %+v, %v", in, got, err)
+		}
+	}
+}
+
+func TestParseMount(t *testing.T) {
+	dir := t.TempDir()
+	for in, want := range map[string]Mount{
+		dir + ":/d": {Source: dir, Target: "/d"}, dir + ":/d/:ro": {Source: dir, Target: "/d"}, dir + ":/a/../d:rw": {Source: dir, Target: "/d", Writable: true},
+		dir + ":/tmpfoo": {Source: dir, Target: "/tmpfoo"}, dir + ":/devices": {Source: dir, Target: "/devices"},
+	} {
+		if got, err := ParseMount(in); err != nil || got != want {
+			t.Errorf("%q: %+v, %v; want %+v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{
+		"", ":", dir, dir + ":", ":/d", dir + ":d", dir + ":/", dir + ":/..", dir + ":/d:", dir + ":/d:RW", dir + ":/d:rw:x", dir + "/none:/d",
+		dir + ":/proc", dir + ":/dev/x", dir + ":/sys", dir + ":/run/sandboxd/peer.sock", dir + ":/x/../proc", dir + ":/tmp/x", dir + ":" + Home + "/x", dir + ":/d\x00",
+	} {
+		if got, err := ParseMount(in); !errors.Is(err, ErrMount) {
+			t.Errorf("%q: %+v, %v", in, got, err)
+		}
+	}
+}
+
+// What is accepted names one absolute place outside of all that the sandbox makes itself.
+func FuzzParseMount(f *testing.F) {
+	for _, s := range []string{"/etc:/x", "/etc:/x:rw", "/:/..//proc", ".:/d:ro", "/etc:/dev/../sys/x", "a:b:c:d", "/etc:/\x00", "/etc:/proc\x00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		m, err := ParseMount(s)
+		if err != nil {
+			if !errors.Is(err, ErrMount) {
+				t.Fatalf("%q: %v is no ErrMount", s, err)
+			}
+			return
+		}
+		if m.Target != path.Clean(m.Target) || !path.IsAbs(m.Target) || !path.IsAbs(m.Source) || m.Target == "/" || strings.ContainsRune(m.Source+m.Target, 0) {
+			t.Fatalf("%q was read as %+v", s, m)
+		}
+		for _, r := range reserved {
+			if m.Target == r || strings.HasPrefix(m.Target, r+"/") {
+				t.Fatalf("%q was read as %+v, which lies in %s", s, m, r)
+			}
+		}
+		if m.Writable != strings.HasSuffix(s, ":rw") {
+			t.Fatalf("%q was read as %+v", s, m)
+		}
+		if again, err := ParseMount(m.Source + ":" + m.Target); strings.Count(m.Source+m.Target, ":") == 0 && (err != nil || again.Target != m.Target) {
+			t.Fatalf("%+v does not read again: %+v, %v", m, again, err)
+		}
+	})
+}

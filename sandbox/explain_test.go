@@ -1,0 +1,122 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"sandboxd/sandbox/cgroup"
+)
+
+func find(t *testing.T, e *Explanation, name string) Limit {
+	t.Helper()
+	for _, l := range e.Limits {
+		if l.Name == name {
+			return l
+		}
+	}
+	t.Fatalf("no limit %q in %+v", name, e.Limits)
+	return Limit{}
+}
+
+// Explain needs no privileges, and tells written values from defaults.
+func TestExplain(t *testing.T) {
+	e, err := Explain(Spec{Argv: []string{"id", "-u"}, Limits: Limits{FileSize: 1 << 20, Output: Unlimited, Ulimits: []Ulimit{{"nofile", 64, 64}}}}, Options{OneShot: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []Limit{
+		{"file-size", "1 MiB", "required", "RLIMIT_FSIZE"},
+		{"output-limit", "", "off", ""},
+		{"ulimit nofile", "64:64", "required", "setrlimit(2)"},
+		{"ulimit core", "0:0", "default", "setrlimit(2)"},
+		{"timeout", "", "off", ""},
+	} {
+		if got := find(t, e, want.Name); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+	var names []string
+	for _, s := range e.Sections {
+		names = append(names, s.Name)
+		if s.Runs == "" {
+			t.Errorf("section %s does not say who runs it", s.Name)
+		}
+	}
+	if strings.Join(names, " ") != "setup prepare before after" {
+		t.Errorf("sections: %q", names)
+	}
+	after := e.Sections[3].Steps
+	if last := after[len(after)-1].Words(); last != "run id" {
+		t.Errorf("the last step is %q", last)
+	}
+	if _, err := json.Marshal(e); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestExplainProcess(t *testing.T) {
+	e, err := Explain(Spec{Argv: []string{"id"}, Backend: "process"}, Options{OneShot: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := find(t, e, "disk"); l.State != "missing" || l.By != "" {
+		t.Errorf("disk: %+v", l)
+	}
+	if len(e.Sections) != 4 || len(e.Sections[0].Steps) != 0 {
+		t.Errorf("sections: %+v", e.Sections)
+	}
+}
+
+// What Start refuses, Explain refuses by the same words.
+func TestExplainRefuses(t *testing.T) {
+	s := Spec{Argv: []string{"id"}, Backend: "process", Limits: Limits{Disk: 1 << 20}}
+	if _, err := Explain(s, Options{}); !errors.Is(err, ErrUnenforceable) {
+		t.Errorf("got %v", err)
+	}
+	s.BestEffort = true
+	e, err := Explain(s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := find(t, e, "disk"); l.State != "missing" {
+		t.Errorf("disk: %+v", l)
+	}
+}
+
+// The number of cgroups that Explain says an actor enters is that of a real leaf.
+func TestExplainedHierarchiesAreReal(t *testing.T) {
+	h := bare()
+	h.cgroups, h.noCgroup = cgroup.Detect()
+	if h.noCgroup != nil || h.cgroups.Has(cgroup.Memory|cgroup.PIDs|cgroup.CPU) != nil {
+		if os.Getenv("SANDBOXD_MUST_WORK") == "1" && os.Geteuid() == 0 {
+			t.Fatal("no cgroups for root")
+		}
+		t.Skip("no cgroups for this user")
+	}
+	r, err := h.resolve(Spec{Argv: []string{"true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks, unified := r.hierarchies(h)
+	tree, err := h.cgroups.Tree("explain-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	leaf, err := tree.Leaf("a", r.cgroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leaf.Remove()
+	files, into, err := leaf.Join()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(append(files, into)...)
+	if tasks != len(files) || unified != (into != nil) {
+		t.Errorf("explained %d tasks files and a v2 directory: %v; there are %d, %v", tasks, unified, len(files), into != nil)
+	}
+}

@@ -1,0 +1,202 @@
+package native
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/rootfs"
+	"sandboxd/spawn"
+	"sandboxd/spawn/plan"
+)
+
+// setup builds the root and pivots into it. tree tells that slotFiles holds an unpacked archive.
+func (t template) setup() ([]plan.Step, error) {
+	var s steps
+	r := t.r
+	s.add(plan.MountPrivate, nil)
+	if t.ownNetns() {
+		s.add(plan.NetnsStart, nil)
+	}
+	s.fsmount(slotProc, inert, "proc") // before anything by pid: the host's /proc would name strangers
+	s.attach(plan.Cwd, slotProc, 0, "/proc")
+	s.fsmount(slotStage, hidden&^unix.MOUNT_ATTR_NODEV, "tmpfs", "mode=0755", "size=16m", "nr_inodes=4096")
+	s.attach(plan.Cwd, slotStage, 0, stageAt)
+	root := uint64(slotStage)
+	if t.own {
+		root = slotRoot
+		if err := t.overlay(&s); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.skeleton(&s, root); err != nil {
+		return nil, err
+	}
+	for _, p := range []string{emptyDir, "/dev/null"} { // covers are cloned from here, and read-only because these are
+		s.add(plan.OpenTree, n(slotBind, 0, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID, 0, 0), coverSource(t, root, p))
+		s.attach(root, slotBind, noLinks, p)
+	}
+	for _, m := range r.Mounts {
+		if err := t.mount(&s, root, m); err != nil {
+			return nil, err
+		}
+	}
+	s.openTree(slotBind, 0, 0, "/proc")
+	s.attach(root, slotBind, noLinks, "/proc")
+	if r.Root.Writable {
+		s.openTree(slotBind, 0, 0, stageAt+"/scratch")
+		s.attach(root, slotBind, noLinks, "/tmp")
+	}
+	s.add(plan.Pivot, n(root))
+	if t.ownNetns() {
+		s.add(plan.NetnsJoin, nil)
+	}
+	s.add(plan.OOMScore, n(1000+spawn.OOMScore))
+	return s, nil
+}
+
+// coverSource is where the launcher sees p of the root before the pivot.
+func coverSource(t template, root uint64, p string) string {
+	if root == slotRoot {
+		return stageAt + "/root" + p
+	}
+	return stageAt + p
+}
+
+// overlay makes the root out of the user's tree and a layer of our own, which
+// holds the mount points and, with a writable root, the actor's changes.
+func (t template) overlay(s *steps) error {
+	upper := stageAt
+	for _, d := range []string{"/lower", "/scratch", "/root", "/u", "/w"} {
+		s.mkdir(slotStage, d, 0o755)
+	}
+	lower := t.r.Root.Path
+	if t.r.Root.Kind == rootfs.Tar {
+		s.add(plan.OpenTree, n(slotTree, plan.Empty, hidden, 0, slotFiles), "")
+	} else {
+		s.openTree(slotTree, 0, hidden, lower)
+	}
+	if err := t.idmap(s, slotTree, lower); err != nil {
+		return err
+	}
+	s.attach(slotStage, slotTree, 0, "/lower")
+	if t.r.Root.Writable {
+		t.scratch(s)
+		s.attach(slotStage, plan.SlotScratch, 0, "/scratch")
+		upper += "/scratch"
+		uid, gid := plan.NoID, plan.NoID
+		if h := t.r.Host; h != nil { // the layer's top directory becomes the root directory, which is the program's
+			uid, gid = uint64(h.UID), uint64(h.GID)
+		}
+		s.add(plan.Mkdir, n(slotStage, 0o755, uid, gid, 0), "/scratch/u")
+		s.mkdir(slotStage, "/scratch/w", 0o755)
+	}
+	options := []string{"lowerdir=" + stageAt + "/lower", "upperdir=" + upper + "/u", "workdir=" + upper + "/w"}
+	if t.rootless {
+		options = append(options, "userxattr")
+	}
+	s.fsmount(slotRoot, hidden, "overlay", options...)
+	s.attach(slotStage, slotRoot, 0, "/root")
+	return nil
+}
+
+// idmap makes what the owner of p owns on disk belong to the program. As root
+// only: an ordinary user's single id is the owner's already.
+func (t template) idmap(s *steps, slot uint64, p string) error {
+	h := t.r.Host
+	if t.rootless || h == nil {
+		return nil
+	}
+	var st unix.Stat_t
+	if t.r.Root.Kind != rootfs.Tar || p != t.r.Root.Path {
+		if err := unix.Stat(p, &st); err != nil {
+			return fmt.Errorf("stat %s: %w", p, err)
+		}
+	} // else: an unpacked archive belongs to us, which is to say 0
+	s.add(plan.Idmap, n(slot, uint64(st.Uid), uint64(h.UID), uint64(st.Gid), uint64(h.GID)))
+	return nil
+}
+
+// scratch makes the superblock of everything writable.
+func (t template) scratch(s *steps) {
+	r := t.r
+	uid, gid := 0, 0
+	if h := r.Host; h != nil {
+		uid, gid = h.InitUID, h.InitGID
+	}
+	s.fsmount(plan.SlotScratch, hidden, "tmpfs", "mode=0755", "size="+strconv.FormatInt(r.Scratch.Bytes, 10),
+		"nr_inodes="+strconv.FormatInt(r.Scratch.Inodes, 10), "uid="+strconv.Itoa(uid), "gid="+strconv.Itoa(gid))
+}
+
+func (t template) skeleton(s *steps, root uint64) error {
+	r := t.r
+	entries, err := rootfs.Skeleton(r.Root, rootfs.Identity{UID: r.UID, GID: r.GID, Hostname: r.Hostname, HostNetwork: r.HostNetwork})
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Path == "/dev" && t.own { // devices never lie among the user's files
+			s.mkdir(root, e.Path, e.Mode)
+			s.fsmount(slotBind, hidden&^unix.MOUNT_ATTR_NODEV, "tmpfs", "mode=0755", "size=64k", "nr_inodes=64")
+			s.attach(root, slotBind, noLinks, e.Path)
+			continue
+		}
+		switch e.Mode & unix.S_IFMT {
+		case unix.S_IFDIR:
+			s.mkdir(root, e.Path, e.Mode|0o100)
+			if e.Source != "" {
+				s.openTree(slotBind, plan.Recursive, fixed, e.Source)
+				s.attach(root, slotBind, 0, e.Path)
+			}
+		case unix.S_IFLNK:
+			s.add(plan.Symlink, n(root), e.Text, e.Path)
+		case unix.S_IFCHR:
+			if !t.rootless {
+				s.add(plan.Mknod, n(root, uint64(e.Mode), e.Device), e.Path)
+				continue
+			}
+			s.add(plan.WriteFile, n(root, 0o666, plan.Exist), e.Path, "")
+			s.openTree(slotBind, 0, 0, e.Path)
+			s.attach(root, slotBind, noLinks, e.Path)
+		case unix.S_IFREG:
+			s.add(plan.WriteFile, n(root, uint64(e.Mode&0o777), plan.Exist), e.Path, e.Text)
+			if e.Source != "" {
+				s.openTree(slotBind, 0, fixed, e.Source)
+				s.attach(root, slotBind, 0, e.Path)
+			}
+		}
+	}
+	return nil
+}
+
+// mount lets a piece of the host in.
+func (t template) mount(s *steps, root uint64, m rootfs.Mount) error {
+	var st unix.Stat_t
+	if err := unix.Stat(m.Source, &st); err != nil {
+		return fmt.Errorf("mount %s: %w", m.Source, err)
+	}
+	parts := strings.Split(strings.Trim(path.Dir(m.Target), "/"), "/")
+	for i := range parts {
+		if p := strings.Join(parts[:i+1], "/"); p != "" {
+			s.mkdir(root, "/"+p, 0o755)
+		}
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		s.mkdir(root, m.Target, 0o755)
+	} else {
+		s.add(plan.WriteFile, n(root, 0o644, plan.Exist), m.Target, "")
+	}
+	attrs := uint64(hidden)
+	if !m.Writable {
+		attrs = fixed
+	}
+	s.openTree(slotBind, 0, attrs, m.Source)
+	if err := t.idmap(s, slotBind, m.Source); err != nil {
+		return err
+	}
+	s.attach(root, slotBind, 0, m.Target)
+	return nil
+}
