@@ -179,3 +179,25 @@ func TestQuietSaysNothing(t *testing.T) {
 		t.Errorf("--quiet says %q", quiet.stderr)
 	}
 }
+
+// With --json the report is the last line on stderr; stdout stays the program's.
+func TestJSON(t *testing.T) {
+	everyone(t, func(t *testing.T, c *caller) {
+		r := c.prepare(t, "--json", "/bin/sh", "-c", "echo out; echo err >&2; exit 3")
+		res := r.run(t)
+		res.want(t, 3, sandbox.Exited)
+		b, err := os.ReadFile(r.reportFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.stdout != "out\n" || res.stderr != "err\n"+string(b) {
+			t.Errorf("stdout %q, stderr %q, want err and %s", res.stdout, res.stderr, b)
+		}
+		res = c.run(t, "--json", "/no/such/program")
+		var rep sandbox.Report
+		lines := strings.Split(strings.TrimSpace(res.stderr), "\n")
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &rep); err != nil || rep.Exit.Code != 127 {
+			t.Errorf("a failed start: %v in %q", err, res.stderr)
+		}
+	})
+}

@@ -13,7 +13,7 @@ import (
 const doctorUsage = `Usage: sandboxd doctor [--json]
 
 Says what this host can and cannot hold, why that matters, and how to mend it.
-It spawns a few tiny actors, and leaves nothing of them behind.
+It spawns a few tiny actors to find out.
 
 Exit code: 0 if the default backend works here, 1 if not.
 `

@@ -88,8 +88,9 @@ func field(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(json.NewDecoder(strings.NewReader(text)).Decode(&v))
 	for name := range strings.SplitSeq(args[1], ".") {
-		m, ok := v.(map[string]any)
-		if v, ok = m[name]; !ok {
+		m, object := v.(map[string]any)
+		next, found := m[name]
+		if v = next; !object || !found {
 			ts.Fatalf("%s: no %s (%s)", args[0], args[1], name)
 		}
 	}

@@ -44,6 +44,7 @@ type IDMap struct{ Inside, Outside, Count int }
 type Options struct {
 	Namespaces uintptr // CLONE_NEW… flags; CLONE_NEWPID makes it PID 1
 	UIDs, GIDs []IDMap // with CLONE_NEWUSER
+	Netns      bool    // do plan.NetnsStart first of all; not with MapIDs, which leaves it without capabilities at first
 	// MapIDs, when set, writes the maps of a process instead of us: newuidmap(1) does, for ranges that we may not write.
 	MapIDs func(pid int) error
 }
@@ -115,6 +116,9 @@ func (l *Launcher) own(img *os.File, null, ctl int, o Options, started chan<- er
 	mode := "s"
 	if o.Namespaces&unix.CLONE_NEWPID != 0 {
 		mode = "p"
+	}
+	if o.Netns && o.MapIDs == nil {
+		mode += "n"
 	}
 	attr := &syscall.ProcAttr{
 		// The image is one of the files, for what is not may be overwritten between fork and exec.

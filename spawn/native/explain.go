@@ -15,7 +15,7 @@ func (b *Backend) Explain(r *spawn.Request) ([]plan.Section, error) {
 		return nil, errors.New("native: as root an actor needs host ids of its own; Request.Host is nil")
 	}
 	t := newTemplate(r, b.rootless)
-	setup, err := t.setup()
+	setup, err := t.setup(false)
 	if err != nil {
 		return nil, err
 	}

@@ -44,6 +44,8 @@ type Backend struct {
 	options  Options
 	rootless bool
 
+	closing sync.WaitGroup // launchers that are on their way out
+
 	mu        sync.Mutex
 	closed    bool
 	spare     chan spared       // a launcher started ahead; nil: none
@@ -68,6 +70,7 @@ func New(o Options) *Backend {
 // spared is what Prestart came to.
 type spared struct {
 	launcher *launcher.Launcher
+	netns    bool // it has begun a network namespace
 	err      error
 }
 
@@ -77,8 +80,10 @@ func (b *Backend) Prestart() {
 	spare := make(chan spared, 1)
 	b.spare = spare
 	go func() {
-		l, err := launcher.Start(b.launcherOptions(true))
-		spare <- spared{l, err}
+		o := b.launcherOptions(true)
+		o.Netns = o.MapIDs == nil
+		l, err := launcher.Start(o)
+		spare <- spared{l, o.Netns, err}
 	}()
 }
 
@@ -298,12 +303,12 @@ func (b *Backend) release(t template, e *entry) {
 		delete(b.launchers, t.key())
 	}
 	b.mu.Unlock()
-	if e.launcher != nil {
-		e.launcher.Close()
-	}
 	if e.scratch >= 0 {
 		unix.Close(e.scratch)
 		e.scratch = -1
+	}
+	if e.launcher != nil {
+		b.closing.Go(func() { e.launcher.Close() }) // beside the caller's own clean-up; Close waits for it
 	}
 }
 
@@ -312,9 +317,10 @@ func (b *Backend) open(ctx context.Context, t template, e *entry) (err error) {
 	if t.r.Alone {
 		spare = b.takeSpare()
 	}
+	begun := false
 	if spare != nil {
 		s := <-spare
-		e.launcher, err = s.launcher, s.err
+		e.launcher, err, begun = s.launcher, s.err, s.netns
 	} else {
 		e.launcher, err = launcher.Start(b.launcherOptions(t.r.Alone || t.r.HostNetwork))
 	}
@@ -333,7 +339,7 @@ func (b *Backend) open(ctx context.Context, t template, e *entry) (err error) {
 		defer tree.Close()
 		files = []*os.File{tree}
 	}
-	setup, err := t.setup()
+	setup, err := t.setup(begun)
 	if err != nil {
 		return err
 	}
@@ -417,5 +423,6 @@ func (b *Backend) Close() error {
 			unix.Close(e.scratch)
 		}
 	}
+	b.closing.Wait()
 	return nil
 }

@@ -14,11 +14,11 @@ import (
 )
 
 // setup builds the root and pivots into it. tree tells that slotFiles holds an unpacked archive.
-func (t template) setup() ([]plan.Step, error) {
+func (t template) setup(netnsBegun bool) ([]plan.Step, error) {
 	var s steps
 	r := t.r
 	s.add(plan.MountPrivate, nil)
-	if t.ownNetns() {
+	if t.ownNetns() && !netnsBegun {
 		s.add(plan.NetnsStart, nil)
 	}
 	s.fsmount(slotProc, inert, "proc") // before anything by pid: the host's /proc would name strangers

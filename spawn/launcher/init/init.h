@@ -42,6 +42,7 @@ long run(struct ctx *c, const u8 *plan, u32 len, u16 section);
 long connect_peer(struct ctx *c, const char *path, u64 proto, u64 epoch, const char *actor, u32 actor_len, const char *nonce);
 long send_frame(int fd, const u8 *body, u32 len, int pass);
 long read_full(int fd, void *buf, u64 len);
+long start_netns(void);
 long mkuserns(u64 inside_uid, u64 outside_uid, u64 inside_gid, u64 outside_gid);
 long write_map(long pid, const char *file, const char *text, u32 len);
 void kill_children(void);

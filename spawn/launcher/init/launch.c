@@ -213,7 +213,8 @@ static void receive(int sigfd) {
 	close_request(&c);
 }
 
-// start is called by _start with the initial stack: argc, argv…; argv[1] is "p" in a pid namespace of its own, "s" without.
+// start is called by _start with the initial stack: argc, argv…; argv[1] is "p" in a pid namespace of its own, "s" without;
+// an "n" after it begins a network namespace for the setup plan to join.
 _Noreturn void start(long *sp) {
 	const char **argv = (const char **)(sp + 1);
 	u64 all = ~0ul, dfl[4] = {0};
@@ -227,6 +228,7 @@ _Noreturn void start(long *sp) {
 	if (!own_pidns) sys(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	sys(__NR_close_range, 4, ~0u, 0);
 	for (int i = 0; i < SLOT_REQUEST; i++) setup[i] = -1;
+	if (sp[0] > 1 && argv[1][0] && argv[1][1] == 'n') start_netns();
 	children = (void *)sys(__NR_mmap, 0, MAX_CHILDREN * sizeof *children, 3, 0x4022 /* PRIVATE|ANON|NORESERVE */, -1, 0);
 	fails = (void *)sys(__NR_mmap, 0, MAX_CHILDREN * sizeof *fails, 3, 0x4021 /* SHARED|ANON|NORESERVE */, -1, 0);
 	int sigfd = (int)sys(__NR_signalfd4, -1, &all, 8, O_CLOEXEC | O_NONBLOCK);

@@ -181,7 +181,7 @@ static void make_netns(void *unused) {
 	quit(0); // a process of its own, reaped like any child
 }
 
-static long start_netns(void) {
+long start_netns(void) {
 	static u8 stack[8192] __attribute__((aligned(16)));
 	net.done = 0;
 	long r = clone_fn(CLONE_VM | CLONE_FILES | SIGCHLD, stack + sizeof stack, make_netns, 0);
