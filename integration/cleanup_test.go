@@ -132,7 +132,7 @@ func children(t *testing.T, pid int) []int {
 		if err != nil {
 			continue
 		}
-		for _, field := range strings.Fields(string(b)) {
+		for field := range strings.FieldsSeq(string(b)) {
 			pids = append(pids, mustAtoi(t, field))
 		}
 	}

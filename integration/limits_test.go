@@ -156,7 +156,8 @@ func TestTimeout(t *testing.T) {
 func TestCPUTime(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
 		for _, argv := range [][]string{
-			{"/hostile/procs", "spin", "1"}, {"/hostile/procs", "spin", "8"},
+			{"/hostile/procs", "spin", "1"},
+			{"/hostile/procs", "spin", "8"},
 			{"/bin/bash", "-c", "while :; do timeout 0.2 /hostile/procs spin 1; done"},
 		} {
 			res := c.run(t, "--cpu-time 1s --timeout 60s --mount "+hostile+":/hostile", argv...)

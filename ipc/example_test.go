@@ -65,8 +65,7 @@ func Example() {
 // A step that failed keeps its errno.
 func ExampleStepError() {
 	var err error = fmt.Errorf("spawn: %w", &ipc.StepError{Step: 29, Index: 4, Errno: syscall.ENOENT})
-	var step *ipc.StepError
-	if errors.As(err, &step) {
+	if step, ok := errors.AsType[*ipc.StepError](err); ok {
 		fmt.Println("index", step.Index, "missing file:", errors.Is(err, fs.ErrNotExist))
 	}
 	// Output: index 4 missing file: true

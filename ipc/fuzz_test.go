@@ -115,7 +115,7 @@ func FuzzHandshake(f *testing.F) {
 	ready := framed(encode(f, &Ready{2}))
 	confined := framed(encode(f, &Confined{2}))
 	f.Add([]byte{}, false, uint8(0))
-	f.Add(framed(encode(f, ptr(hello()))), false, uint8(3))
+	f.Add(framed(encode(f, new(hello()))), false, uint8(3))
 	f.Add(ready, true, uint8(0))
 	f.Add(append(bytes.Clone(confined), ready...), true, uint8(255))
 	f.Add(append(bytes.Clone(confined), confined...), true, uint8(255))
@@ -123,7 +123,7 @@ func FuzzHandshake(f *testing.F) {
 	for _, v := range vectors(f, "refuse.json") {
 		f.Add(framed(unhex(f, v.Body)), true, uint8(255))
 	}
-	good := framed(encode(f, ptr(hello())))
+	good := framed(encode(f, new(hello())))
 	f.Fuzz(func(t *testing.T, b []byte, greet bool, chunk uint8) {
 		if greet {
 			b = append(bytes.Clone(good), b...)

@@ -151,7 +151,7 @@ func TestHelloIsBounded(t *testing.T) {
 		"another message":  {framed([]byte("\x92\x03\xce\x00\x00\x00\x02")), nil, ErrUnexpected},
 		"a frame too big":  {framed(make([]byte, HandshakeCap+1)), nil, ErrFrameTooLarge},
 		"no msgpack":       {framed([]byte("hello")), nil, ErrMalformed},
-		"a descriptor too": {framed(encode(t, ptr(hello()))), []*os.File{r}, ErrDescriptors},
+		"a descriptor too": {framed(encode(t, new(hello()))), []*os.File{r}, ErrDescriptors},
 		"nothing":          {nil, nil, ErrPeerGone},
 	} {
 		l, path := listen(t)
@@ -169,7 +169,8 @@ func TestHelloIsBounded(t *testing.T) {
 	}
 }
 
-func ptr(h Hello) *Hello { return &h }
+//go:fix inline
+func ptr(h Hello) *Hello { return new(h) }
 
 // TestStrangers has other processes knock before the right one does.
 func TestStrangers(t *testing.T) {
@@ -186,7 +187,7 @@ func TestStrangers(t *testing.T) {
 			}
 			c, err := Dial(path)
 			if err == nil {
-				err = c.Send(context.Background(), ptr(hello()))
+				err = c.Send(context.Background(), new(hello()))
 				t.Cleanup(func() { c.Close() })
 			}
 			done <- err
@@ -221,7 +222,7 @@ func TestAwaitReadyErrors(t *testing.T) {
 		{"failed", func(a *Conn) { raw(t, a, framed(encode(t, &Failed{7, 12, uint16(syscall.ENOENT)}))) }, nil, syscall.ENOENT},
 		{"failed with a descriptor", func(a *Conn) { raw(t, a, framed(encode(t, &Failed{7, 12, 2})), r) }, nil, ErrDescriptors},
 		{"exit first", func(a *Conn) { raw(t, a, framed(encode(t, &Exit{}))) }, nil, ErrUnexpected},
-		{"hello again", func(a *Conn) { raw(t, a, framed(encode(t, ptr(hello()))), r) }, nil, ErrUnexpected},
+		{"hello again", func(a *Conn) { raw(t, a, framed(encode(t, new(hello()))), r) }, nil, ErrUnexpected},
 		{"unknown type", func(a *Conn) { raw(t, a, framed([]byte("\x91\x63"))) }, nil, ErrUnexpected},
 		{"ready of another shape", func(a *Conn) { raw(t, a, framed([]byte("\x92\x03\x02")), r) }, nil, ErrMalformed},
 		{"confined, not awaited", func(a *Conn) { raw(t, a, framed(encode(t, &Confined{2})), r) }, nil, ErrUnexpected},

@@ -43,7 +43,7 @@ func play(role string, args []string) error {
 			_, err = c.Recv(ctx, 0)
 		}
 		if !errors.Is(err, ErrPeerGone) {
-			return fmt.Errorf("want to be hung up on, got %v", err)
+			return fmt.Errorf("want to be hung up on, got %w", err)
 		}
 		return nil
 	case "accept": // descriptor 3 is a listener: say who connects

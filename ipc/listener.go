@@ -72,13 +72,13 @@ func Listen(path string) (*Listener, error) {
 // Accept waits for the next connection, whoever made it: see PeerCred. The end
 // of ctx ends the wait and leaves the Listener as it was.
 func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
-	stop := until(ctx, func() { l.f.SetReadDeadline(time.Unix(1, 0)) })
+	stop := until(ctx, func() { _ = l.f.SetReadDeadline(time.Unix(1, 0)) })
 	fd, err := l.accept()
 	if ended := stop(); ended != nil {
 		if err == nil {
 			unix.Close(fd)
 		}
-		l.f.SetReadDeadline(time.Time{})
+		_ = l.f.SetReadDeadline(time.Time{})
 		err = ended
 	}
 	if err != nil {

@@ -11,7 +11,9 @@ package namespaces
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strconv"
@@ -40,7 +42,7 @@ type Range struct{ Start, Count int }
 // where newuidmap(1) and newgidmap(1) are installed to map them; zero ranges otherwise.
 func SubIDs() (uids, gids Range, err error) {
 	for _, tool := range []string{"newuidmap", "newgidmap"} {
-		if _, err := exec.LookPath(tool); err != nil {
+		if path, _ := exec.LookPath(tool); path == "" {
 			return Range{}, Range{}, nil
 		}
 	}
@@ -55,7 +57,7 @@ func SubIDs() (uids, gids Range, err error) {
 
 func subRange(file string) (Range, error) {
 	b, err := os.ReadFile(file)
-	if os.IsNotExist(err) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return Range{}, nil
 	} else if err != nil {
 		return Range{}, fmt.Errorf("subordinate ids: %w", err)

@@ -105,6 +105,8 @@ func (m Mount) Check() error {
 		return fmt.Errorf("%w: target %q is not an absolute path", ErrMount, m.Target)
 	case !path.IsAbs(m.Source):
 		return fmt.Errorf("%w: source %q is not an absolute path", ErrMount, m.Source)
+	case m.Source == "/proc" || strings.HasPrefix(m.Source, "/proc/"):
+		return fmt.Errorf("%w: source %q would show the host's processes; the sandbox has a /proc of its own", ErrMount, m.Source)
 	case m.Target == "/":
 		return fmt.Errorf("%w: target / is the root itself; use --root %s", ErrMount, m.Source)
 	}

@@ -154,8 +154,8 @@ func hostEntries(network bool) ([]Entry, error) {
 			made[d] = true
 			up = append(up, d)
 		}
-		for i := len(up) - 1; i >= 0; i-- {
-			e = append(e, Entry{Path: up[i], Mode: unix.S_IFDIR | 0o755})
+		for _, u := range slices.Backward(up) {
+			e = append(e, Entry{Path: u, Mode: unix.S_IFDIR | 0o755})
 		}
 		e = append(e, Entry{Path: p, Mode: target.Mode & unix.S_IFMT, Source: p})
 	}

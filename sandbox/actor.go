@@ -100,7 +100,7 @@ func (a *Actor) start(ctx context.Context, start time.Time) (err error) {
 	}
 	phases.mark("resolve")
 	if r.cgroup != (cgroup.Limits{}) { // an ordinary user may have none
-		if a.leaf, err = a.host.tree.Leaf(strconv.Itoa(a.n), r.cgroup); err != nil {
+		if a.leaf, err = a.makeLeaf(); err != nil {
 			return err
 		}
 		if q.Tasks, q.Cgroup, err = a.leaf.Join(); err != nil {
@@ -118,7 +118,7 @@ func (a *Actor) start(ctx context.Context, start time.Time) (err error) {
 		q.Inspect = a.inspect
 	}
 	if a.proc, err = r.backend.Start(ctx, q); err != nil {
-		return err
+		return a.explainStart(err)
 	}
 	a.began = time.Now()
 	for _, p := range a.proc.Phases() {
@@ -127,6 +127,36 @@ func (a *Actor) start(ctx context.Context, start time.Time) (err error) {
 	a.report.Spawn = SpawnTime{Total: a.began.Sub(start), Phases: phases.list}
 	a.stdio.run(a.proc.Terminal())
 	return nil
+}
+
+// makeLeaf makes the actor's cgroup. A host that cannot limit swap still
+// limits memory, unless a limit on swap was asked for.
+func (a *Actor) makeLeaf() (*cgroup.Leaf, error) {
+	r, name := a.res, strconv.Itoa(a.n)
+	leaf, err := a.host.tree.Leaf(name, r.cgroup)
+	var no *cgroup.Unavailable
+	if errors.As(err, &no) && no.Controller == cgroup.Memory && r.cgroup.MemorySwap == 0 {
+		r.cgroup.MemorySwap = Unlimited
+		r.missing = append(r.missing, Missing{"memory-swap", err.Error()})
+		return a.host.tree.Leaf(name, r.cgroup)
+	}
+	return leaf, err
+}
+
+// explainStart names the limit that was too small to start anything.
+func (a *Actor) explainStart(err error) error {
+	if a.leaf == nil {
+		return err
+	}
+	ev, everr := a.leaf.Events()
+	switch {
+	case everr != nil:
+	case ev.OOMKills > 0:
+		return fmt.Errorf("memory limit of %s is too small to start a sandbox; raise --memory: %w", size(a.res.limits.Memory), err)
+	case ev.PIDsMax > 0:
+		return fmt.Errorf("limit of %d processes is too small to start a sandbox; raise --pids-limit: %w", a.res.limits.PIDs, err)
+	}
+	return err
 }
 
 // makePrivate makes the directory that stands in for a private root.

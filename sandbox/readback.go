@@ -3,7 +3,9 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -45,8 +47,14 @@ func (a *Actor) inspect(pid int, listener *os.File) error {
 
 // namespaceNames maps /proc/PID/ns entries to the words of reports.
 var namespaceNames = [][2]string{
-	{"user", "userns"}, {"pid", "pidns"}, {"mnt", "mountns"}, {"net", "netns"}, {"uts", "utsns"},
-	{"ipc", "ipcns"}, {"cgroup", "cgroupns"}, {"time_for_children", "timens"},
+	{"user", "userns"},
+	{"pid", "pidns"},
+	{"mnt", "mountns"},
+	{"net", "netns"},
+	{"uts", "utsns"},
+	{"ipc", "ipcns"},
+	{"cgroup", "cgroupns"},
+	{"time_for_children", "timens"},
 }
 
 func readBack(pid int, r *resolved) ([]string, error) {
@@ -54,6 +62,9 @@ func readBack(pid int, r *resolved) ([]string, error) {
 	var held []string
 	for _, ns := range namespaceNames {
 		theirs, err := os.Readlink(proc + "/ns/" + ns[0])
+		if errors.Is(err, fs.ErrPermission) && !r.native() {
+			break // an undumpable process of our own user does not show them, and it has none
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -90,13 +101,15 @@ func readBack(pid int, r *resolved) ([]string, error) {
 		abi, _ := landlock.ABI()
 		held = append(held, fmt.Sprintf("landlock(abi %d)", abi))
 	}
-	mounts, err := os.ReadFile(proc + "/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 5 && f[4] == "/" && strings.HasPrefix(f[5], "ro") && r.native() {
-			held = append(held, "read-only-root")
+	if r.native() {
+		mounts, err := os.ReadFile(proc + "/mountinfo")
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(mounts)) {
+			if f := strings.Fields(line); len(f) > 5 && f[4] == "/" && strings.HasPrefix(f[5], "ro") {
+				held = append(held, "read-only-root")
+			}
 		}
 	}
 	return append(held, r.limitsHeld(proc)...), nil

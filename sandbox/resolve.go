@@ -24,7 +24,10 @@ import (
 var ErrSpec = errors.New("invalid spec")
 
 // ErrUnenforceable is wrapped by the refusal of a Spec that this host cannot hold as a whole.
-var ErrUnenforceable = errors.New("cannot be enforced here")
+var ErrUnenforceable = errors.New("this host cannot enforce what was asked for")
+
+// maxPIDs is the kernel's PID_MAX_LIMIT, less our init.
+const maxPIDs = 4<<20 - 1
 
 // Defaults of Limits.
 const (
@@ -83,11 +86,11 @@ func (h *Host) resolve(s Spec) (*resolved, error) {
 	if err := r.limit(h); err != nil {
 		return nil, err
 	}
-	if err := r.walls(); err != nil {
+	if err := r.walls(h); err != nil {
 		return nil, err
 	}
 	if len(r.refused) > 0 {
-		return nil, fmt.Errorf("%s %w (with best effort it runs without, and the report says so)", strings.Join(r.refused, "; "), ErrUnenforceable)
+		return nil, fmt.Errorf("%w: %s; with --best-effort it runs without, and the report says so", ErrUnenforceable, strings.Join(r.refused, "; "))
 	}
 	return r, nil
 }
@@ -185,7 +188,7 @@ func (r *resolved) limit(h *Host) error {
 		}
 	}
 	r.cgroups(h, mem, pids, cpus)
-	if err := r.rlimits(pids); err != nil {
+	if err := r.rlimits(); err != nil {
 		return err
 	}
 	if err := r.cpuset(); err != nil {
@@ -224,10 +227,11 @@ func (r *resolved) cgroups(h *Host, mem, pids, cpus bool) {
 		}
 		want.set()
 	}
-	if l.MemorySwap != 0 && l.Memory == 0 && r.spec.Limits.MemorySwap != 0 {
+	if l.MemorySwap > 0 && l.Memory == 0 {
 		r.lack("memory-swap", true, errors.New("there is no memory limit that it could extend"))
 	}
 	if l.PIDs > 0 {
+		l.PIDs = min(l.PIDs, maxPIDs) // the kernel counts no further
 		if err := has(cgroup.PIDs); err == nil {
 			c.PIDs = l.PIDs + 1 // the init is not the user's
 		} else if !r.native() {
@@ -263,7 +267,7 @@ var ulimits = []struct {
 	{"nice", unix.RLIMIT_NICE},
 }
 
-func (r *resolved) rlimits(pidsRequired bool) error {
+func (r *resolved) rlimits() error {
 	set := map[int]spawn.Rlimit{}
 	put := func(resource int, soft, hard uint64) {
 		set[resource] = spawn.Rlimit{Resource: resource, Soft: soft, Hard: hard}
@@ -289,7 +293,10 @@ func (r *resolved) rlimits(pidsRequired bool) error {
 		if i < 0 {
 			return fmt.Errorf("%w: ulimit %q is not known; want one of nofile, nproc, fsize, stack, core, as, data, memlock, cpu, …", ErrSpec, u.Name)
 		}
-		if u.Soft < -1 || u.Hard < -1 || u.Hard != -1 && (u.Soft == -1 || u.Soft > u.Hard) {
+		if u.Soft < -1 || u.Hard < -1 {
+			return fmt.Errorf("%w: ulimit %s=%d:%d: negative; -1 is unlimited", ErrSpec, u.Name, u.Soft, u.Hard)
+		}
+		if u.Hard != -1 && (u.Soft == -1 || u.Soft > u.Hard) {
 			return fmt.Errorf("%w: ulimit %s=%d:%d: the soft limit exceeds the hard one", ErrSpec, u.Name, u.Soft, u.Hard)
 		}
 		resource := ulimits[i].resource
@@ -350,7 +357,7 @@ func (r *resolved) disk(required bool) {
 }
 
 // walls decides the filters.
-func (r *resolved) walls() error {
+func (r *resolved) walls(h *Host) error {
 	q := &r.request
 	policy, err := seccomp.Default(seccomp.Native(), seccomp.Options{
 		Kill: r.spec.SeccompKill, NoInet: !r.native() && r.spec.Network == NetNone, NoAffinity: q.Affinity != nil,
@@ -368,7 +375,7 @@ func (r *resolved) walls() error {
 	} else {
 		r.missing = append(r.missing, Missing{"landlock", err.Error()})
 	}
-	if !namespaces.Privileged() && r.native() {
+	if own := h.ids.count > 0 && (namespaces.Privileged() || len(q.Mounts) == 0); !own && r.native() {
 		r.missing = append(r.missing, Missing{"user-ids", "as an ordinary user the actor's processes keep this user's id (and its supplementary groups) on the host, so actors of one user are not told apart by id"})
 	}
 	if !r.native() {

@@ -85,7 +85,7 @@ func Open(o Options) (*Host, error) {
 		if h.one {
 			tree = h.cgroups.Solo
 		}
-		if h.tree, h.noCgroup = tree(strconv.Itoa(h.lease.N)); h.noCgroup == nil {
+		if h.tree, h.noCgroup = tree(leaseName(h.lease.N)); h.noCgroup == nil {
 			h.noCgroup = h.lease.Note(strings.Join(h.tree.Dirs(), "\n"))
 		}
 	}
@@ -106,7 +106,15 @@ func sweep(n int, note string) error {
 	if note != "" {
 		dirs = strings.Split(note, "\n")
 	}
-	return errors.Join(cgroup.Sweep(strconv.Itoa(n), dirs...), os.RemoveAll(privateDir(n)))
+	return errors.Join(cgroup.Sweep(leaseName(n), dirs...), os.RemoveAll(privateDir(n)))
+}
+
+// leaseName names the cgroup folders of a lease: leases are numbered by each user alone.
+func leaseName(n int) string {
+	if uid := os.Geteuid(); uid != 0 {
+		return "u" + strconv.Itoa(uid) + "-" + strconv.Itoa(n)
+	}
+	return strconv.Itoa(n)
 }
 
 // privateDir holds the private directories of actors without a root of their own.

@@ -47,7 +47,7 @@ func overlay(u *Usage, c cgroup.Usage) {
 		}
 	}
 	set(&u.MemoryPeak, c.MemoryPeak)
-	set(&u.PIDsPeak, c.PIDsPeak)
+	set(&u.PIDsPeak, c.PIDsPeak-1) // the init is not the user's
 	set(&u.ReadBytes, c.ReadBytes)
 	set(&u.WriteBytes, c.WriteBytes)
 	if c.CPUUser > 0 || c.CPUSystem > 0 {

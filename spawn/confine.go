@@ -3,6 +3,7 @@ package spawn
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -29,9 +30,6 @@ func ConfineSteps(r *Request, namespaced bool) ([]plan.Step, error) {
 	add := func(k plan.Kind, nums []uint64, strs ...string) {
 		s = append(s, plan.Step{Kind: k, Nums: nums, Strs: strs})
 	}
-	for _, l := range r.Rlimits {
-		add(plan.Rlimit, []uint64{uint64(l.Resource), l.Soft, l.Hard})
-	}
 	if namespaced || r.Host != nil {
 		if r.Bounding {
 			add(plan.DropBounding, nil)
@@ -53,6 +51,9 @@ func ConfineSteps(r *Request, namespaced bool) ([]plan.Step, error) {
 			return nil, err
 		}
 		s = append(s, walls...)
+	}
+	for _, l := range r.Rlimits { // after what needs descriptors itself
+		add(plan.Rlimit, []uint64{uint64(l.Resource), l.Soft, l.Hard})
 	}
 	add(plan.CloseFrom, []uint64{3})
 	if r.Filter != nil {
@@ -154,8 +155,8 @@ func nulList(list []string) string {
 }
 
 func lookup(env []string, key string) string {
-	for i := len(env) - 1; i >= 0; i-- {
-		if k, v, _ := strings.Cut(env[i], "="); k == key {
+	for _, e := range slices.Backward(env) {
+		if k, v, _ := strings.Cut(e, "="); k == key {
 			return v
 		}
 	}

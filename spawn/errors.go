@@ -68,6 +68,18 @@ func (e *StepError) hint() string {
 		return "a limit on processes is reached; raise --pids-limit or the host's own limit"
 	case e.Step == 0 && (e.Errno == syscall.EPERM || e.Errno == syscall.ENOSPC || e.Errno == syscall.EUSERS):
 		return "the host refuses new namespaces; run `sandboxd doctor`"
+	case is(plan.Mkdir, syscall.ENOSPC), is(plan.WriteFile, syscall.ENOSPC):
+		return "the writable layer is too small for the sandbox's own directories; raise --disk or --disk-inodes"
+	case is(plan.Mkdir, syscall.EROFS), is(plan.WriteFile, syscall.EROFS):
+		return "the target lies in a read-only part of the root; choose one elsewhere, such as /mnt or /data"
+	case is(plan.Mkdir, syscall.ENOTDIR), is(plan.WriteFile, syscall.ENOTDIR), is(plan.Attach, syscall.ENOTDIR), is(plan.Attach, syscall.EISDIR):
+		return "a file and a directory meet at this path"
+	case is(plan.Attach, syscall.ELOOP):
+		return "the root has a symbolic link where the sandbox mounts its own; replace it by a directory"
+	case is(plan.Rlimit, syscall.EPERM):
+		return "above this process's own hard limit, which only CAP_SYS_RESOURCE may raise"
+	case is(plan.Chdir, syscall.EACCES):
+		return "the sandboxed user may not enter the working directory"
 	case is(plan.Chdir, syscall.ENOENT):
 		return "the working directory does not exist in the sandbox; see --workdir and --mount"
 	case is(plan.Idmap, syscall.EINVAL):

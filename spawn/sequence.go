@@ -86,7 +86,7 @@ func (a *actor) accept(ctx context.Context, id Identity, before []plan.Step) err
 	if len(a.child.Returned) == 0 {
 		return fmt.Errorf("%w: the plan left no listener", ErrBoot)
 	}
-	unix.SetNonblock(a.child.Returned[0], true)
+	_ = unix.SetNonblock(a.child.Returned[0], true)
 	listener, err := ipc.NewListener(os.NewFile(uintptr(a.child.Returned[0]), "peer.sock"))
 	if err != nil {
 		return err
@@ -138,7 +138,7 @@ func (a *actor) finish(ctx context.Context, epoch uint64, after []plan.Step, ins
 	var confined func(ipc.Confined, *os.File) error
 	if inspect != nil {
 		confined = func(m ipc.Confined, listener *os.File) error {
-			pid, err := a.hostPID(int(m.PID))
+			pid, err := a.hostPID(m.PID)
 			if err != nil {
 				if listener != nil {
 					listener.Close()
@@ -178,8 +178,7 @@ func (a *actor) hostPID(inside int) (int, error) {
 
 // bootError tells why a start failed: a step's own report beats the symptom seen here.
 func (a *actor) bootError(ctx context.Context, err error, steps []plan.Step) error {
-	var refused *ipc.StepError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*ipc.StepError](err); ok {
 		return NewStepError(&launcher.StepError{Step: plan.Kind(refused.Step), Index: int(refused.Index), Errno: refused.Errno}, steps)
 	}
 	if ctx.Err() != nil {
@@ -197,7 +196,7 @@ func (a *actor) bootError(ctx context.Context, err error, steps []plan.Step) err
 	case exit.Fail != nil:
 		return NewStepError(exit.Fail, steps)
 	case exit.Status.Signaled():
-		return fmt.Errorf("%w: its init was killed by %v", ErrBoot, exit.Status.Signal())
+		return fmt.Errorf("%w: its init was killed by %s", ErrBoot, unix.SignalName(exit.Status.Signal()))
 	}
 	return fmt.Errorf("%w: its init ended with status %d", ErrBoot, exit.Status.ExitStatus())
 }
@@ -209,11 +208,13 @@ func NewStepError(err error, steps []plan.Step) error {
 		return err
 	}
 	object := s.Describe(steps).Detail
-	if object == "" {
+	switch {
+	case s.Step == plan.Exec && s.Index < len(steps) && len(steps[s.Index].Strs) > 0:
+		object = fmt.Sprintf("exec %q", steps[s.Index].Strs[0]) // not the environment: it may hold secrets
+	case s.Step == 0:
+		object = "clone"
+	case object == "":
 		object = s.Step.String()
-		if s.Step == 0 {
-			object = "clone"
-		}
 	}
 	return &StepError{Step: s.Step, Index: s.Index, Object: object, Errno: s.Errno}
 }
@@ -315,7 +316,7 @@ func (a *actor) Wait(ctx context.Context) (Exit, error) {
 		if f, err := a.conn.Recv(context.Background(), 0); err == nil {
 			var m ipc.Exit
 			if m.UnmarshalBinary(f.Body) == nil {
-				a.exit.Status, a.exit.Reported = syscall.WaitStatus(m.Status), true
+				a.exit.Status, a.exit.Reported = m.Status, true
 			}
 			f.Close()
 		}

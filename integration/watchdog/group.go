@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -85,8 +86,8 @@ func (g *group) remove() {
 			}
 			return nil
 		})
-		for i := len(dirs) - 1; i >= 0; i-- {
-			_ = unix.Rmdir(dirs[i])
+		for _, dir := range slices.Backward(dirs) {
+			_ = unix.Rmdir(dir)
 		}
 		if _, err := os.Stat(g.dir.Name()); errors.Is(err, os.ErrNotExist) {
 			return

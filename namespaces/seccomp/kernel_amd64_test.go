@@ -61,12 +61,12 @@ func TestForeignCalls(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			program := foreignProgram(t, tt.nr, tt.entry)
 			cmd := exec.Command(program)
-			cmd.Run() //nolint:errcheck // the state is what counts
+			cmd.Run()
 			if cmd.ProcessState.ExitCode() < 0 {
 				skip(t, "this kernel has no entry for that ABI: %v", cmd.ProcessState)
 			}
 			cmd = helper(t, "exec", Options{}, program)
-			cmd.Run() //nolint:errcheck // as above
+			cmd.Run()
 			if got := cmd.ProcessState.ExitCode(); got != int(unix.ENOSYS) {
 				t.Errorf("the call ended with %v, want errno %d", cmd.ProcessState, unix.ENOSYS)
 			}
@@ -76,7 +76,7 @@ func TestForeignCalls(t *testing.T) {
 			if err != nil || n.Syscall != name || n.Arch != tt.arch {
 				t.Errorf("received %+v, %v", n, err)
 			}
-			cmd.Process.Kill() //nolint:errcheck // Recv shows that it is dead
+			cmd.Process.Kill()
 			if _, err := l.Recv(t.Context()); err != io.EOF {
 				t.Errorf("after the kill: %v", err)
 			}

@@ -68,8 +68,8 @@ func start(t *testing.T, cmd *exec.Cmd) *Listener {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill() //nolint:errcheck // it may be dead already
-		cmd.Wait()         //nolint:errcheck // reaped for the second time
+		cmd.Process.Kill()
+		cmd.Wait()
 	})
 	theirs.Close()
 	oob := make([]byte, 64)

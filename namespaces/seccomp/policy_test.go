@@ -49,7 +49,7 @@ func TestNamedCalls(t *testing.T) {
 			want  Action
 		}{{denied, p.Default}, {probed, Errno(unix.ENOSYS)}, {allowed, Allow}} {
 			known := 0
-			for _, name := range strings.Fields(list.names) {
+			for name := range strings.FieldsSeq(list.names) {
 				nr, ok := p.Arch.Number(name)
 				if !ok {
 					continue
@@ -64,7 +64,7 @@ func TestNamedCalls(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range strings.Fields(denied + probed + allowed) {
+	for name := range strings.FieldsSeq(denied + probed + allowed) {
 		if _, ok := AMD64.Number(name); !ok && name != "create_module" {
 			t.Errorf("amd64 has no %s: a list of this test is misspelt", name)
 		}

@@ -32,8 +32,7 @@ func ExampleTar() {
 	defer dir.Close()
 
 	stats, err := unpack.Tar(context.Background(), dir, &archive, unpack.Options{Bytes: 1 << 20})
-	var entry *unpack.EntryError
-	if errors.As(err, &entry) {
+	if entry, ok := errors.AsType[*unpack.EntryError](err); ok {
 		fmt.Println(entry.Index, entry.Name, errors.Is(err, unpack.ErrParent))
 	}
 	fmt.Printf("%+v\n", stats)

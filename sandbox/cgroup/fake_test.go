@@ -98,7 +98,7 @@ func (f *fake) mkdir(path string) error {
 
 func (f *fake) fill(path string) {
 	f.chmod(path)
-	for _, name := range strings.Fields("cgroup.procs cgroup.subtree_control " + leafFiles) {
+	for name := range strings.FieldsSeq("cgroup.procs cgroup.subtree_control " + leafFiles) {
 		f.set(filepath.Join(path, name), "")
 	}
 	f.set(filepath.Join(path, "cgroup.controllers"), "cpuset cpu io memory pids\n")

@@ -25,6 +25,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -51,11 +52,12 @@ type Options struct {
 
 // Launcher is a running launcher. Its methods may be called concurrently.
 type Launcher struct {
-	ctl  *os.File
-	raw  syscall.RawConn
-	pid  int
-	kill int           // pidfd: a pid could be reused between its reaping and our signal
-	dead chan struct{} // closed when the process has been reaped
+	ctl   *os.File
+	raw   syscall.RawConn
+	pid   int
+	kill  int           // pidfd: a pid could be reused between its reaping and our signal
+	dead  chan struct{} // closed when the process has been reaped
+	pidns bool          // it is PID 1, and what is below it dies with it
 
 	mu      sync.Mutex
 	lost    bool
@@ -82,7 +84,7 @@ func Start(o Options) (*Launcher, error) {
 	defer unix.Close(null)
 	_ = unix.SetNonblock(pair[0], true)
 	l := &Launcher{
-		ctl: os.NewFile(uintptr(pair[0]), "launcher"), dead: make(chan struct{}),
+		ctl: os.NewFile(uintptr(pair[0]), "launcher"), dead: make(chan struct{}), pidns: o.Namespaces&unix.CLONE_NEWPID != 0,
 		waiting: map[uint32]chan *event{}, live: map[uint32]*Child{},
 	}
 	started := make(chan error, 1)
@@ -166,13 +168,30 @@ func (l *Launcher) Close() error {
 	l.lost = true
 	l.mu.Unlock()
 	if first {
-		_ = unix.PidfdSendSignal(l.kill, unix.SIGKILL, nil, 0)
+		l.end()
 		<-l.dead
 		unix.Close(l.kill)
 		l.ctl.Close()
 	}
 	return nil
 }
+
+// end kills the launcher. Without a pid namespace its death would leave what
+// is below it, so it is told to do that first, by EOF.
+func (l *Launcher) end() {
+	if !l.pidns {
+		_ = l.raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+		select {
+		case <-l.dead:
+			return
+		case <-time.After(endGrace):
+		}
+	}
+	_ = unix.PidfdSendSignal(l.kill, unix.SIGKILL, nil, 0)
+}
+
+// endGrace is how long a launcher may take to kill what is below it: longer than a machine under load needs.
+const endGrace = 10 * time.Second
 
 // Run executes steps in the launcher itself: the setup plan, or a request such
 // as "make a network namespace". It returns the descriptors that the steps

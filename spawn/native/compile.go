@@ -214,10 +214,8 @@ func (t template) before(id spawn.Identity) []plan.Step {
 		s.openTree(slotMount, 0, 0, m.with)
 		s.attach(plan.Cwd, slotMount, noLinks, m.path)
 	}
-	if r.Terminal != nil {
-		s.fsmount(slotMount, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "devpts", "newinstance", "ptmxmode=0666", "mode=0620")
-		s.attach(plan.Cwd, slotMount, noLinks, "/dev/pts")
-	}
+	s.fsmount(slotMount, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "devpts", "newinstance", "ptmxmode=0666", "mode=0620")
+	s.attach(plan.Cwd, slotMount, noLinks, "/dev/pts")
 	s.attach(plan.Cwd, slotSocket, noLinks, socketPath)
 	if !r.Alone { // nobody needs to see the names of the others' sockets
 		s.openTree(slotMount, 0, 0, emptyDir)

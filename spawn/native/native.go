@@ -59,7 +59,24 @@ type entry struct {
 	launcher *launcher.Launcher
 	scratch  int // the writable layer that setup made; -1: prepare makes it
 	err      error
-	phases   []spawn.Phase
+}
+
+// gone reports that the launcher was made and has died, its actors with it: the next one starts afresh.
+func (e *entry) gone() bool {
+	select {
+	case <-e.ready:
+	default:
+		return false
+	}
+	if e.launcher == nil {
+		return false
+	}
+	select {
+	case <-e.launcher.Done():
+		return true
+	default:
+		return false
+	}
 }
 
 // New makes the backend. Nothing is started before the first Start.
@@ -262,12 +279,8 @@ func (b *Backend) launcher(ctx context.Context, t template, background bool) (*e
 		return nil, launcher.ErrLost
 	}
 	e := b.launchers[key]
-	if e != nil && e.launcher != nil {
-		select {
-		case <-e.launcher.Done(): // it died; its actors with it. The next one starts afresh.
-			e = nil
-		default:
-		}
+	if e != nil && e.gone() {
+		e = nil
 	}
 	first := e == nil
 	if first {

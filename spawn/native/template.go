@@ -36,7 +36,7 @@ func (t template) setup(netnsBegun bool) ([]plan.Step, error) {
 		return nil, err
 	}
 	for _, p := range []string{emptyDir, "/dev/null"} { // covers are cloned from here, and read-only because these are
-		s.add(plan.OpenTree, n(slotBind, 0, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID, 0, 0), coverSource(t, root, p))
+		s.add(plan.OpenTree, n(slotBind, 0, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID, 0, 0), coverSource(root, p))
 		s.attach(root, slotBind, noLinks, p)
 	}
 	for _, m := range r.Mounts {
@@ -59,7 +59,7 @@ func (t template) setup(netnsBegun bool) ([]plan.Step, error) {
 }
 
 // coverSource is where the launcher sees p of the root before the pivot.
-func coverSource(t template, root uint64, p string) string {
+func coverSource(root uint64, p string) string {
 	if root == slotRoot {
 		return stageAt + "/root" + p
 	}
@@ -193,7 +193,11 @@ func (t template) mount(s *steps, root uint64, m rootfs.Mount) error {
 	if !m.Writable {
 		attrs = fixed
 	}
-	s.openTree(slotBind, 0, attrs, m.Source)
+	var flags uint64
+	if t.rootless { // what an administrator mounted below it may not be left out
+		flags = plan.Recursive
+	}
+	s.openTree(slotBind, flags, attrs, m.Source)
 	if err := t.idmap(s, slotBind, m.Source); err != nil {
 		return err
 	}

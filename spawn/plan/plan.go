@@ -19,7 +19,7 @@ import (
 	"fmt"
 )
 
-// Kind names one step. The values are the protocol with init.c: append only.
+// Kind names one step. The values are the protocol with init.c, which is built from the same sources.
 type Kind uint16
 
 // The steps. n0.. are Step.Nums, s0.. are Step.Strs. "slot" is an index into

@@ -169,7 +169,7 @@ func testNotify(t *testing.T, s *suite) {
 	if exit := p.wait(); exit.Status.ExitStatus() != 5 {
 		t.Errorf("%+v", exit)
 	}
-	if out := <-p.out; out != "went on\n" {
+	if out := p.out.all(t); out != "went on\n" {
 		t.Errorf("%q", out)
 	}
 	seen := false

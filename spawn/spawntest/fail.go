@@ -157,7 +157,7 @@ func testContextOver(t *testing.T, s *suite) {
 		t.Fatal(err)
 	}
 	p.stdin.Close()
-	if out := <-collect(p.stdout); out != "alive" {
+	if out := collect(p.stdout).all(t); out != "alive" {
 		t.Errorf("after the context of its start was over, the program wrote %q", out)
 	}
 	p.wait()

@@ -39,10 +39,10 @@ func testStdio(t *testing.T, s *suite) {
 		t.Fatal(err)
 	}
 	p.stdin.Close()
-	if out := <-p.out; !bytes.Equal([]byte(out), all) {
+	if out := p.out.all(t); !bytes.Equal([]byte(out), all) {
 		t.Errorf("%d bytes went in, %d other bytes came out", len(all), len(out))
 	}
-	if errOut := <-p.err; errOut != "fault\n" {
+	if errOut := p.err.all(t); errOut != "fault\n" {
 		t.Errorf("stderr has %q", errOut)
 	}
 	p.wait()
@@ -137,11 +137,11 @@ func testFacts(t *testing.T, s *suite) {
 		}
 	}
 	id := func(name string, n int) string { return fmt.Sprintf("%s:\t%d\t%d\t%d\t%d\n", name, n, n, n, n) }
-	caps := ""
+	var caps strings.Builder
 	for _, c := range []string{"CapInh", "CapPrm", "CapEff"} {
-		caps += c + ":\t0000000000000000\n"
+		caps.WriteString(c + ":\t0000000000000000\n")
 	}
-	want := "/usr\n0031\n61\n67\n0\n16\n1\n" + id("Uid", uid) + id("Gid", gid) + caps + "CapAmb:\t0000000000000000\nNoNewPrivs:\t1\n"
+	want := "/usr\n0031\n61\n67\n0\n16\n1\n" + id("Uid", uid) + id("Gid", gid) + caps.String() + "CapAmb:\t0000000000000000\nNoNewPrivs:\t1\n"
 	if out != want {
 		t.Errorf("got:\n%swant:\n%s", out, want)
 	}
@@ -204,11 +204,11 @@ func testTerminal(t *testing.T, s *suite) {
 	seen := make(chan string, 64)
 	go func() {
 		defer close(seen)
-		var text string
+		var text strings.Builder
 		for buf := make([]byte, 4096); ; {
 			n, err := master.Read(buf)
-			if text += string(buf[:n]); n > 0 {
-				seen <- text
+			if text.WriteString(string(buf[:n])); n > 0 {
+				seen <- text.String()
 			}
 			if err != nil {
 				return

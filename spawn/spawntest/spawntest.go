@@ -159,7 +159,7 @@ type program struct {
 	spawn.Process
 	t             testing.TB
 	stdin, stdout *os.File
-	out, err      chan string // everything, once, at the end
+	out, err      output
 }
 
 func pipe(t testing.TB) (r, w *os.File) {
@@ -172,13 +172,28 @@ func pipe(t testing.TB) (r, w *os.File) {
 	return r, w
 }
 
-func collect(r *os.File) chan string {
-	text := make(chan string, 1)
+// output is everything that comes out of a pipe until its last writer is gone.
+type output chan string
+
+func collect(r *os.File) output {
+	text := make(output, 1)
 	go func() {
 		b, _ := io.ReadAll(r)
 		text <- string(b)
 	}()
 	return text
+}
+
+// all waits for the end.
+func (o output) all(t testing.TB) string {
+	t.Helper()
+	select {
+	case text := <-o:
+		return text
+	case <-time.After(deadline):
+		t.Error("somebody still holds the program's output")
+		return ""
+	}
 }
 
 // start starts argv with pipes. change, if not nil, has the last word on the Request.
@@ -221,7 +236,7 @@ func (s *suite) try(t testing.TB, ctx context.Context, b spawn.Backend, change f
 		if proc != nil {
 			t.Errorf("start %q: a Process besides the error %v", argv, err)
 		}
-		if out, errOut := <-collect(outR), <-p.err; out+errOut != "" {
+		if out, errOut := collect(outR).all(t), p.err.all(t); out+errOut != "" {
 			t.Errorf("start %q failed with %v, but it wrote %q", argv, err, out+errOut)
 		}
 		return nil, err
@@ -250,7 +265,7 @@ func (s *suite) output(t testing.TB, b spawn.Backend, change func(*spawn.Request
 	p := s.start(t, b, change, argv...)
 	p.stdin.Close()
 	exit := p.wait()
-	out, errOut := <-p.out, <-p.err
+	out, errOut := p.out.all(t), p.err.all(t)
 	if errOut != "" || !exit.Reported || exit.Status != 0 {
 		t.Errorf("%q: %+v, stderr %q", argv, exit, errOut)
 	}

@@ -200,7 +200,7 @@ func testConcurrently(t *testing.T, s *suite) {
 					t.Errorf("%s: %v", want, err)
 				} else {
 					exit, err := p.Wait(ctx)
-					if got := <-out; got != want || err != nil || exit.Status != 0 || !exit.Reported {
+					if got := out.all(t); got != want || err != nil || exit.Status != 0 || !exit.Reported {
 						t.Errorf("%q: wrote %q, %+v, %v", want, got, exit, err)
 					}
 					if err := p.Close(); err != nil {

@@ -5,6 +5,8 @@
 // one message (Welcome) of a fixed layout.
 #include "init.h"
 
+enum { ORPHANED = 34 }; // the signal of a launcher's death, where no pid namespace ends this process with it
+
 _Noreturn void quit(int code) {
 	for (;;) sys(__NR_exit_group, code);
 }
@@ -89,9 +91,9 @@ static void send_u32(struct ctx *c, u8 type, u64 v, int pass) {
 	send_frame(c->conn, b, sizeof b, pass);
 }
 
-// kill_children ends everything below this process where no pid namespace does it: orphans come to a subreaper, so
-// the list is empty only when all are dead.
-void kill_children(void) {
+// kill_children ends everything below this process, but for what is spared, where no pid namespace does it: orphans
+// come to a subreaper, so the list is empty only when all are dead.
+void kill_children(int (*spare)(long pid)) {
 	char path[64] = "/proc/self/task/", num[24], *t = utoa((u64)sys(__NR_gettid), num + sizeof num);
 	u64 n = slen(path), m = slen(t);
 	memcpy(path + n, t, m);
@@ -100,12 +102,16 @@ void kill_children(void) {
 		static char buf[4096];
 		long fd = sys(__NR_openat, AT_FDCWD_, path, O_RDONLY | O_CLOEXEC, 0), len = fd < 0 ? fd : sys(__NR_read, fd, buf, sizeof buf);
 		if (fd >= 0) sys(__NR_close, fd);
-		long pid = 0;
+		long pid = 0, last = 0;
 		for (long i = 0; i < len; i++) {
 			if (buf[i] >= '0' && buf[i] <= '9') pid = pid * 10 + buf[i] - '0';
-			else if (pid) sys(__NR_kill, pid, SIGKILL), pid = 0;
+			else if (pid) {
+				if (!spare || !spare(pid)) sys(__NR_kill, last = pid, SIGKILL);
+				pid = 0;
+			}
 		}
-		if (sys(__NR_wait4, -1, 0, len > 0 ? 0 : WNOHANG_, 0) <= 0) return;
+		if (!last) return;
+		sys(__NR_wait4, last, 0, 0, 0);
 	}
 }
 
@@ -133,17 +139,21 @@ static _Noreturn void serve(struct ctx *c) {
 			struct signalfd_siginfo_raw si;
 			if (sys(__NR_read, sig, &si, sizeof si) != sizeof si) break;
 			// From inside, a sender has a pid here; only the supervisor, outside this pid namespace, shows as 0.
+			if (si.signo == ORPHANED && !c->pidns) {
+				kill_children(0);
+				quit(125);
+			}
 			if (si.signo != SIGCHLD && (!c->pidns || si.pid == 0)) sys(__NR_kill, c->program, si.signo);
 		}
 		int st;
 		for (long pid; (pid = sys(__NR_wait4, -1, &st, WNOHANG_, 0)) > 0;) {
 			if (pid != c->program) continue;
 			send_u32(c, 7, (u32)st, -1);
-			if (!c->pidns) kill_children();
+			if (!c->pidns) kill_children(0);
 			quit(st & 0x7f ? 128 + (st & 0x7f) : st >> 8 & 0xff);
 		}
 		if (p[1].revents & (POLLHUP | POLLERR)) {
-			if (!c->pidns) kill_children();
+			if (!c->pidns) kill_children(0);
 			quit(125);
 		}
 	}
@@ -151,6 +161,7 @@ static _Noreturn void serve(struct ctx *c) {
 
 _Noreturn void actor(struct ctx *c, const u8 *before, u32 len) {
 	sys(__NR_prctl, PR_SET_NAME, "sandboxd-init", 0, 0, 0);
+	if (!c->pidns) sys(__NR_prctl, PR_SET_PDEATHSIG, ORPHANED, 0, 0, 0);
 	if (run(c, before, len, SECTION_BEFORE) < 0) quit(125);
 	if (run(c, c->rest, c->rest_len, SECTION_AFTER) < 0) {
 		u8 b[11] = {0x94, 0x04}, *p = put(b + 2, 0xcd, c->fail->step, 2);

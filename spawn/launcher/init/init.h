@@ -3,7 +3,7 @@
 #pragma once
 #include "sys.h"
 
-// Step kinds: the protocol with package plan. Append only.
+// Step kinds: the protocol with package plan, in the same order.
 enum kind {
 	MOUNT_PRIVATE = 1, FSMOUNT, OPEN_TREE, ATTACH, SETATTR, MKDIR, SYMLINK, MKNOD, WRITE_FILE, IDMAP, PIVOT,
 	LISTEN, JOIN_CGROUP, SYNC, SETID, UNSHARE, SETNS, OPEN_FILE, NETNS_START, NETNS_JOIN, HOSTNAME, LOOPBACK, UNDUMPABLE, SUBREAPER,
@@ -45,7 +45,7 @@ long read_full(int fd, void *buf, u64 len);
 long start_netns(void);
 long mkuserns(u64 inside_uid, u64 outside_uid, u64 inside_gid, u64 outside_gid);
 long write_map(long pid, const char *file, const char *text, u32 len);
-void kill_children(void);
+void kill_children(int (*spare)(long pid));
 char *utoa(u64 v, char *end);
 u64 slen(const char *s);
 _Noreturn void quit(int code);

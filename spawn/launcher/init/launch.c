@@ -33,7 +33,7 @@ static void send_event(struct event *e, int *fds, u32 nfds) {
 }
 
 static void die(void) {
-	if (!own_pidns) kill_children();
+	if (!own_pidns) kill_children(0);
 	quit(0);
 }
 
@@ -170,6 +170,12 @@ out:
 	if (fds[0] >= 0) sys(__NR_close, fds[0]);
 }
 
+// known reports whether pid is the init of a live sandbox.
+static int known(long pid) {
+	for (u32 i = 0; i < high; i++) if (children[i].pid == pid) return 1;
+	return 0;
+}
+
 static void reap(void) {
 	struct rusage_raw ru;
 	int st;
@@ -183,6 +189,7 @@ static void reap(void) {
 				e.fail.index = fails[i].index, e.fail.err = fails[i].err;
 				children[i].pid = 0;
 				forget_name(i);
+				if (!own_pidns) kill_children(known); // what it left came to us
 				send_event(&e, 0, 0);
 				break;
 			}
@@ -223,7 +230,8 @@ _Noreturn void start(long *sp) {
 	sys(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, &all, 0, 8);
 	sys(__NR_umask, 0);
 	sys(__NR_prctl, PR_SET_NAME, "sandboxd-launch", 0, 0, 0);
-	sys(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); // a belt: a stopped launcher does not see EOF
+	// A belt, for a stopped launcher does not see EOF. Without a pid namespace it must live on to kill what is below it.
+	if (own_pidns) sys(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	sys(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
 	if (!own_pidns) sys(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	sys(__NR_close_range, 4, ~0u, 0);

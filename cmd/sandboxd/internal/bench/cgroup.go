@@ -185,7 +185,7 @@ func removeCgroup(dir string) error {
 // cannot be removed.
 func killAll(procs string) {
 	text, _ := os.ReadFile(procs)
-	for _, f := range strings.Fields(string(text)) {
+	for f := range strings.FieldsSeq(string(text)) {
 		if pid, err := strconv.Atoi(f); err == nil && pid > 1 {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}

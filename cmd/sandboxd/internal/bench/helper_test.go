@@ -43,7 +43,7 @@ func benchUntilInterrupted() (err error) {
 		}
 	}})
 	if !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("the run ended with %v; want the interruption", err)
+		return fmt.Errorf("the run ended with %w; want the interruption", err)
 	}
 	return nil
 }

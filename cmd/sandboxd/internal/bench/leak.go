@@ -101,15 +101,15 @@ func (s *Snapshot) Since(before *Snapshot) []Leak {
 	return all
 }
 
-// AwaitClean looks until nothing is left since before, or the time is over,
+// AwaitClean looks until nothing is left since s, or the time is over,
 // and gives the last account: network namespaces and strangers take a moment.
-func (before *Snapshot) AwaitClean(ctx context.Context, within time.Duration) ([]Leak, error) {
+func (s *Snapshot) AwaitClean(ctx context.Context, within time.Duration) ([]Leak, error) {
 	for deadline := time.Now().Add(within); ; {
-		now, err := TakeSnapshot(before.dirs...)
+		now, err := TakeSnapshot(s.dirs...)
 		if err != nil {
 			return nil, err
 		}
-		all := now.Since(before)
+		all := now.Since(s)
 		if Leaked(all) == 0 || time.Now().After(deadline) {
 			return all, nil
 		}

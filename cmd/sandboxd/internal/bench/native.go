@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,7 +43,6 @@ type Native struct {
 	null    *os.File
 	request spawn.Request
 	next    atomic.Int64
-	mu      sync.Mutex
 	ahead   []*made // for Pooled and Parked
 }
 
@@ -108,7 +106,7 @@ func (s *Native) Probe(ctx context.Context) error {
 
 func (s *Native) close() error {
 	for _, m := range s.ahead {
-		m.drop()
+		_ = m.drop()
 	}
 	err := errors.Join(s.backend.Close(), s.tree.Close())
 	s.program.Close()
@@ -279,7 +277,7 @@ func (s *Native) BootDeath(ctx context.Context) (time.Duration, error) {
 	took := time.Since(t0)
 	var step *spawn.StepError
 	if !errors.As(err, &step) || step.Errno != unix.EINVAL {
-		return 0, fmt.Errorf("bench: a boot that must fail gave %v", err)
+		return 0, fmt.Errorf("bench: a boot that must fail gave %w", err)
 	}
 	return took, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 )
 
@@ -81,8 +82,8 @@ func (w *Workspace) Close() error {
 	}
 	w.closed = true
 	var errs []error
-	for i := len(w.closers) - 1; i >= 0; i-- {
-		errs = append(errs, w.closers[i]())
+	for _, v := range slices.Backward(w.closers) {
+		errs = append(errs, v())
 	}
 	all, err := hierarchies()
 	errs = append(errs, err, sweepCgroups(all, w.folder), os.RemoveAll(w.dir))
