@@ -35,12 +35,11 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	code, err := 0, setup()
-	if err == nil {
-		code = m.Run()
-	} else {
+	code := 1
+	if err := setup(); err != nil {
 		fmt.Fprintln(os.Stderr, "integration: set up:", err)
-		code = 1
+	} else {
+		code = m.Run()
 	}
 	for _, c := range canaries {
 		_ = c.Process.Kill()
@@ -125,7 +124,9 @@ func compileHostile() error {
 		if err == nil {
 			err = os.WriteFile(filepath.Join(hostile, name), b, 0o644)
 		}
-		errs = append(errs, err)
+		if err != nil {
+			return err
+		}
 	}
 	return errors.Join(errs...)
 }

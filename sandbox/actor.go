@@ -189,8 +189,10 @@ func (a *Actor) supervise() {
 	exit, err := a.proc.Wait(context.Background())
 	wall := time.Since(a.began)
 	stop()
-	a.settle(exit, err, wall)
-	if err := a.release(); err != nil {
+	full := a.diskFull()
+	released := a.proc.Close() // its launcher ends beside what follows
+	a.settle(exit, err, wall, full)
+	if err := errors.Join(released, a.release()); err != nil {
 		a.report.Isolation.Missing = append(a.report.Isolation.Missing, Missing{"clean-up", err.Error()})
 	}
 	close(a.gone)

@@ -54,6 +54,9 @@ type Options struct {
 	// OneShot says that only one actor will be started. It then shares the
 	// network namespace of its launcher, which saves making another one.
 	OneShot bool
+	// Hold, if set, is waited for before anything is made that outlives a
+	// killed process until the next start: a command catches signals first.
+	Hold <-chan struct{}
 }
 
 // Open takes a lease, removes what dead supervisors left behind, and looks at
@@ -73,6 +76,9 @@ func Open(o Options) (*Host, error) {
 		b.Prestart() // its launcher starts beside what follows
 	}
 	h.backends = map[string]spawn.Backend{"native": b, "process": process.New()}
+	if o.Hold != nil {
+		<-o.Hold
+	}
 	var err error
 	if h.lease, err = lease.Acquire(lease.Dir(), sweep); err != nil {
 		return nil, errors.Join(err, b.Close())

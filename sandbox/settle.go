@@ -16,7 +16,7 @@ import (
 // settle decides why the actor ended. What counts is what the supervisor did,
 // then what the kernel counted, then how the program ended; nothing is taken
 // from inside the sandbox but the program's own exit status.
-func (a *Actor) settle(exit spawn.Exit, err error, wall time.Duration) {
+func (a *Actor) settle(exit spawn.Exit, err error, wall time.Duration, full bool) {
 	r, rep := a.res, &a.report
 	rep.Schema, rep.Backend = ReportSchema, r.backend.Name()
 	rep.Actor = ActorID{a.id, r.spec.name()}
@@ -25,7 +25,7 @@ func (a *Actor) settle(exit spawn.Exit, err error, wall time.Duration) {
 		rep.Isolation.Enforced = []string{}
 	}
 	rep.Isolation.Network = r.spec.network()
-	rep.Usage = Usage{Wall: wall, User: exit.User, System: exit.System, MemoryPeak: exit.MaxRSS, ReadBytes: exit.ReadBytes, WriteBytes: exit.WrittenBytes}
+	rep.Usage = Usage{Wall: wall, DiskBytes: rep.Usage.DiskBytes, User: exit.User, System: exit.System, MemoryPeak: exit.MaxRSS, ReadBytes: exit.ReadBytes, WriteBytes: exit.WrittenBytes}
 	var events cgroup.Events
 	if a.leaf != nil {
 		if u, err := a.leaf.Usage(); err == nil {
@@ -33,7 +33,6 @@ func (a *Actor) settle(exit spawn.Exit, err error, wall time.Duration) {
 		}
 		events, _ = a.leaf.Events()
 	}
-	full := a.diskFull(&rep.Usage)
 	a.mu.Lock()
 	why, note := a.why, a.note
 	a.mu.Unlock()
@@ -56,13 +55,13 @@ func overlay(u *Usage, c cgroup.Usage) {
 }
 
 // diskFull looks at the writable layer by a descriptor of our own.
-func (a *Actor) diskFull(u *Usage) bool {
+func (a *Actor) diskFull() bool {
 	f := a.proc.Scratch()
 	var st unix.Statfs_t
 	if f == nil || unix.Fstatfs(int(f.Fd()), &st) != nil {
 		return false
 	}
-	u.DiskBytes = int64(st.Blocks-st.Bfree) * st.Bsize
+	a.report.Usage.DiskBytes = int64(st.Blocks-st.Bfree) * st.Bsize
 	return st.Bfree == 0 && st.Blocks > 0 || st.Ffree == 0 && st.Files > 0
 }
 

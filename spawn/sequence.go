@@ -86,7 +86,6 @@ func (a *actor) accept(ctx context.Context, id Identity, before []plan.Step) err
 	if len(a.child.Returned) == 0 {
 		return fmt.Errorf("%w: the plan left no listener", ErrBoot)
 	}
-	_ = unix.SetNonblock(a.child.Returned[0], true)
 	listener, err := ipc.NewListener(os.NewFile(uintptr(a.child.Returned[0]), "peer.sock"))
 	if err != nil {
 		return err

@@ -49,11 +49,12 @@ func run(args []string, in io.Reader, out, errs io.Writer) int {
 func (o *runOptions) execute(errs io.Writer) (*sandbox.Report, error) {
 	signals := make(chan os.Signal, 16)
 	notified := make(chan struct{})
-	go func() { // beside the rest of the start: each signal costs two thread switches
+	go func() { // beside the start of the launcher: it takes several thread switches
+		signal.Ignore(syscall.SIGPIPE) // a reader that goes away is an error of the write, and no reason to die untidily
 		signal.Notify(signals, forwarded...)
 		close(notified)
 	}()
-	host, err := sandbox.Open(sandbox.Options{OneShot: true})
+	host, err := sandbox.Open(sandbox.Options{OneShot: true, Hold: notified})
 	if err != nil {
 		return sandbox.SpawnFailure(&o.spec, err), err
 	}
@@ -73,16 +74,20 @@ func (o *runOptions) execute(errs io.Writer) (*sandbox.Report, error) {
 		select {
 		case s := <-signals:
 			signals <- s
-			cancel(fmt.Errorf("interrupted by %v", s))
+			cancel(&interrupted{s.(syscall.Signal)})
 		case <-early:
 		}
 	}()
 	actor, err := host.Start(ctx, o.spec)
 	close(early)
 	if err != nil {
-		return sandbox.SpawnFailure(&o.spec, err), err
+		report := sandbox.SpawnFailure(&o.spec, err)
+		var i *interrupted
+		if errors.As(err, &i) {
+			report.Exit = sandbox.Exit{Code: 128 + int(i.signal), Reason: sandbox.Cancelled, Detail: i.Error()}
+		}
+		return report, err
 	}
-	<-notified
 	go forward(actor, signals)
 	report, err := actor.Wait(context.Background())
 	restore()
@@ -91,6 +96,13 @@ func (o *runOptions) execute(errs io.Writer) (*sandbox.Report, error) {
 	}
 	o.complain(report, errs)
 	return report, err
+}
+
+// interrupted is a signal that came before the program ran.
+type interrupted struct{ signal syscall.Signal }
+
+func (i *interrupted) Error() string {
+	return "interrupted by " + unix.SignalName(i.signal) + " before the program ran"
 }
 
 // forwarded are the signals that a person or a service manager sends.

@@ -94,16 +94,19 @@ func watch(timeout time.Duration, dump string, argv []string) (int, error) {
 	}
 	stop := forward(cmd.Process.Pid)
 	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		err = cmd.Wait()
+		close(ended)
+	}()
 	clock := time.NewTimer(timeout)
 	defer clock.Stop()
 	select {
-	case err = <-ended:
+	case <-ended:
 	case <-clock.C:
-		err = writeDump(dump, timeout, argv, ended, out, errs)
+		wrote := writeDump(dump, timeout, argv, ended, out, errs)
 		left := killAll(group)
-		return 1, errors.Join(fmt.Errorf("%v took longer than %v; see %s", argv, timeout, dump), err, left)
+		return 1, errors.Join(fmt.Errorf("%v took longer than %v; see %s", argv, timeout, dump), wrote, left)
 	}
 	if left := tree(os.Getpid()); len(left) > 0 {
 		for _, p := range left {
@@ -138,7 +141,7 @@ func forward(pid int) (stop func()) {
 
 // writeDump writes what goes on to file, lets Go test binaries tell their
 // goroutines, and waits for that a little.
-func writeDump(file string, timeout time.Duration, argv []string, ended <-chan error, streams ...*tee) error {
+func writeDump(file string, timeout time.Duration, argv []string, ended <-chan struct{}, streams ...*tee) error {
 	f, err := os.Create(file)
 	if err != nil {
 		return err

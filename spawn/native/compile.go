@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -287,13 +288,15 @@ func b2u(b bool) uint64 {
 type mask struct{ path, with string }
 
 // masks covers what /proc tells about the host beyond the actor, as OCI
-// runtimes do; /proc is read-only as a whole besides. Only what exists is covered.
-func masks() []mask {
+// runtimes do; /proc is read-only as a whole besides. Only what exists, and
+// what others than root could read, is covered. Looked up once.
+var masks = sync.OnceValue(func() []mask {
 	var m []mask
 	for _, p := range []string{"acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"} {
 		var st unix.Stat_t
 		switch err := unix.Stat("/proc/"+p, &st); {
 		case errors.Is(err, syscall.ENOENT):
+		case err == nil && st.Mode&0o7 == 0: // root's alone, and nobody in an actor is the host's root
 		case err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR:
 			m = append(m, mask{"/proc/" + p, emptyDir})
 		default:
@@ -301,7 +304,7 @@ func masks() []mask {
 		}
 	}
 	return m
-}
+})
 
 // emptyDir of the skeleton covers directories.
 const emptyDir = "/run/sandboxd/empty"

@@ -140,11 +140,16 @@ func (b *Backend) Warm(ctx context.Context, r *spawn.Request) {
 
 // Start implements spawn.Backend.
 func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, error) {
+	t := newTemplate(r, b.rootless)
+	after, err := t.after() // before anything waits for it
+	if err != nil {
+		return nil, err
+	}
 	p, err := b.Park(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	return p.Start(ctx, r)
+	return p.finish(ctx, r, after)
 }
 
 // Parked is an actor between the halves of its plan: in its namespaces, its
@@ -206,6 +211,10 @@ func (p *Parked) Start(ctx context.Context, r *spawn.Request) (spawn.Process, er
 		p.Close()
 		return nil, err
 	}
+	return p.finish(ctx, r, after)
+}
+
+func (p *Parked) finish(ctx context.Context, r *spawn.Request, after []plan.Step) (spawn.Process, error) {
 	a, err := p.parked.Finish(ctx, after, r.Inspect)
 	if err != nil {
 		if p.close != nil {

@@ -29,16 +29,11 @@ const firstID = 1879048192 + 1<<25
 func request(t testing.TB) *spawn.Request {
 	n := int(requests.Add(1))
 	r := &spawn.Request{ID: fmt.Sprint("actor-", n), Env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, Dir: "/", Umask: 0o022}
-	dir, err := os.MkdirTemp("", "private-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	r.Private = dir
+	r.Private = spawntest.Dir(t)
 	if os.Geteuid() == 0 {
 		id := firstID + 2*(n%4096)
 		r.Host = &spawn.HostIDs{InitUID: id, InitGID: id, UID: id + 1, GID: id + 1}
-		if err := os.Chown(dir, id+1, id+1); err != nil {
+		if err := os.Chown(r.Private, id+1, id+1); err != nil {
 			t.Fatal(err)
 		}
 	}

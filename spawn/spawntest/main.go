@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -63,7 +64,7 @@ func run(m *testing.M) (code int, err error) {
 	if os.Getenv(victimEnv) != "" { // nobody will be left to tidy up: that is for who kills us
 		return m.Run(), nil
 	}
-	base, err := os.MkdirTemp("", "sandboxd-spawntest-")
+	base, err := os.MkdirTemp("", "sbt") // short: sockets are made below it
 	if err != nil {
 		return 1, err
 	}
@@ -103,6 +104,35 @@ func Rounds(few, many int) int {
 	return few
 }
 
+// Dir is a directory for the time of the test. Unlike that of t.TempDir, its
+// name is short enough for sockets, and everyone may enter it.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "d")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// Ignore makes this process ignore signals for the time of the test.
+func Ignore(t testing.TB, signals ...os.Signal) {
+	signal.Ignore(signals...)
+	t.Cleanup(func() {
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, signals...) // Reset alone undoes Notify only
+		signal.Reset(signals...)
+	})
+}
+
 // Self is a copy of the test binary that every user can execute.
 func Self(t testing.TB) string {
 	t.Helper()
@@ -111,12 +141,7 @@ func Self(t testing.TB) string {
 		t.Fatal(err)
 	}
 	defer from.Close()
-	dir, err := os.MkdirTemp("", "self-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	name := filepath.Join(dir, "self")
+	name := filepath.Join(Dir(t), "self")
 	to, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
 	if err != nil {
 		t.Fatal(err)
@@ -124,9 +149,6 @@ func Self(t testing.TB) string {
 	_, err = io.Copy(to, from)
 	if cerr := to.Close(); err == nil {
 		err = cerr
-	}
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -161,12 +183,7 @@ func Expect(t testing.TB, cmd *exec.Cmd) {
 func AsUser(t *testing.T, pattern string) {
 	Root(t)
 	self := Self(t)
-	home := t.TempDir()
-	for d := home; filepath.Base(d) != filepath.Base(os.TempDir()); d = filepath.Dir(d) {
-		if err := os.Chmod(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	home := Dir(t)
 	if err := os.Chown(home, Ordinary, Ordinary); err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"strings"
 	"testing"
 	"time"
@@ -177,8 +176,7 @@ func testDescriptors(t *testing.T, s *suite) {
 
 // Nothing of what this process ignores or blocks is inherited.
 func testSignalState(t *testing.T, s *suite) {
-	signal.Ignore(unix.SIGCHLD, unix.SIGPIPE, unix.SIGHUP, unix.SIGTERM)
-	t.Cleanup(func() { signal.Reset(unix.SIGCHLD, unix.SIGPIPE, unix.SIGHUP, unix.SIGTERM) })
+	Ignore(t, unix.SIGCHLD, unix.SIGPIPE, unix.SIGHUP, unix.SIGTERM)
 	b := s.open(t)
 	out, _ := s.output(t, b, nil, "grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status")
 	for _, line := range []string{"SigBlk:\t0000000000000000\n", "SigIgn:\t0000000000000000\n"} {

@@ -102,7 +102,10 @@ func openDir(dir string) (*os.File, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Open(dir, flags, 0)
 	if err == unix.ENOENT {
-		if err = unix.Mkdir(dir, 0o700); err == nil || err == unix.EEXIST {
+		if err = unix.Mkdir(dir, 0o700); err == nil {
+			err = unix.Chmod(dir, 0o700) // whatever the caller's umask
+		}
+		if err == nil || err == unix.EEXIST {
 			fd, err = unix.Open(dir, flags, 0)
 		}
 	}

@@ -144,7 +144,7 @@ static long do_listen(struct ctx *c, struct step *s) {
 	struct sockaddr_un a = {.sun_family = AF_UNIX_};
 	if (s->len[0] >= sizeof a.sun_path) return -ENAMETOOLONG;
 	memcpy(a.sun_path, s->s[0], s->len[0]);
-	long fd = sys(__NR_socket, AF_UNIX_, SOCK_STREAM_ | SOCK_CLOEXEC_, 0), r = fd;
+	long fd = sys(__NR_socket, AF_UNIX_, SOCK_STREAM_ | SOCK_CLOEXEC_ | O_NONBLOCK, 0), r = fd; // the supervisor polls it
 	if (fd < 0) return fd;
 	// The launcher's umask is 0: the socket is 0777, for a peer whose id is a stranger here; its directory and the handshake guard it.
 	if ((r = sys(__NR_bind, fd, &a, sizeof a)) || (r = sys(__NR_listen, fd, 8))) {
