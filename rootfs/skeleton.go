@@ -46,9 +46,6 @@ var systemEtc = []string{
 	"protocols", "services", "ssl/certs", "ssl/openssl.cnf",
 }
 
-// etcGlobs are versioned entries of the same kind.
-var etcGlobs = []string{"python3*", "java-*"}
-
 // Skeleton lists what a root of this source needs besides its own contents.
 // Device nodes are listed as such; a rootless spawn binds the host's instead.
 func Skeleton(s Source, id Identity) ([]Entry, error) {
@@ -168,10 +165,11 @@ func hostEntries(network bool) ([]Entry, error) {
 	if network {
 		bind("/etc/resolv.conf")
 	}
-	for _, g := range etcGlobs {
-		found, err := filepath.Glob("/etc/" + g)
+	// Java keeps its settings in versioned directories; listing /etc is not free, so only hosts with Java pay.
+	if _, err := os.Stat("/usr/lib/jvm"); err == nil {
+		found, err := filepath.Glob("/etc/java-*")
 		if err != nil {
-			return nil, fmt.Errorf("rootfs: list /etc/%s: %w", g, err)
+			return nil, fmt.Errorf("rootfs: list /etc: %w", err)
 		}
 		for _, f := range found {
 			bind(f)

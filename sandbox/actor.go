@@ -163,6 +163,9 @@ func (a *Actor) explainStart(err error) error {
 func (a *Actor) makePrivate() error {
 	q := &a.res.request
 	parent := privateDir(a.host.lease.N)
+	a.host.mu.Lock()
+	a.host.private = true
+	a.host.mu.Unlock()
 	if err := os.MkdirAll(parent, 0o711); err != nil {
 		return fmt.Errorf("private directory: %w", err)
 	}

@@ -43,7 +43,7 @@ type Limit struct {
 // no lease, starts nothing and writes nothing, so the actor's number and host
 // ids are those of the first actor of the first lease. Its errors are Start's.
 func Explain(s Spec, o Options) (*Explanation, error) {
-	h := &Host{one: o.OneShot}
+	h := &Host{one: o.Only != nil}
 	var sub native.Options
 	var err error
 	if namespaces.Privileged() {

@@ -23,7 +23,7 @@ func find(t *testing.T, e *Explanation, name string) Limit {
 
 // Explain needs no privileges, and tells written values from defaults.
 func TestExplain(t *testing.T) {
-	e, err := Explain(Spec{Argv: []string{"id", "-u"}, Limits: Limits{FileSize: 1 << 20, Output: Unlimited, Ulimits: []Ulimit{{"nofile", 64, 64}}}}, Options{OneShot: true})
+	e, err := Explain(Spec{Argv: []string{"id", "-u"}, Limits: Limits{FileSize: 1 << 20, Output: Unlimited, Ulimits: []Ulimit{{"nofile", 64, 64}}}}, Options{Only: &Spec{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestExplain(t *testing.T) {
 }
 
 func TestExplainProcess(t *testing.T) {
-	e, err := Explain(Spec{Argv: []string{"id"}, Backend: "process"}, Options{OneShot: true})
+	e, err := Explain(Spec{Argv: []string{"id"}, Backend: "process"}, Options{Only: &Spec{}})
 	if err != nil {
 		t.Fatal(err)
 	}

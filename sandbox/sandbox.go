@@ -43,17 +43,19 @@ type Host struct {
 	ids      ids
 	backends map[string]spawn.Backend
 
-	mu     sync.Mutex
-	closed bool
-	next   int
-	live   map[*Actor]struct{}
+	mu      sync.Mutex
+	closed  bool
+	next    int
+	private bool // privateDir was made
+	live    map[*Actor]struct{}
 }
 
 // Options of a Host. The zero value suits a program that runs many actors.
 type Options struct {
-	// OneShot says that only one actor will be started. It then shares the
-	// network namespace of its launcher, which saves making another one.
-	OneShot bool
+	// Only is the one actor that will be started. It then shares the network
+	// namespace of its launcher, and the launcher is prepared for it while Open
+	// does the rest. Nil: any number.
+	Only *Spec
 	// Hold, if set, is waited for before anything is made that outlives a
 	// killed process until the next start: a command catches signals first.
 	Hold <-chan struct{}
@@ -62,7 +64,7 @@ type Options struct {
 // Open takes a lease, removes what dead supervisors left behind, and looks at
 // the host. Nothing is started yet.
 func Open(o Options) (*Host, error) {
-	h := &Host{one: o.OneShot, live: map[*Actor]struct{}{}}
+	h := &Host{one: o.Only != nil, live: map[*Actor]struct{}{}}
 	var sub native.Options
 	if !namespaces.Privileged() {
 		var err error
@@ -72,10 +74,10 @@ func Open(o Options) (*Host, error) {
 		h.ids = ids{base: 1, count: min(sub.SubUIDs.Count, sub.SubGIDs.Count) / 2}
 	}
 	b := native.New(sub)
-	if h.one {
-		b.Prestart() // its launcher starts beside what follows
-	}
 	h.backends = map[string]spawn.Backend{"native": b, "process": process.New()}
+	if h.one {
+		h.prestart(o.Only, b) // beside what follows
+	}
 	if o.Hold != nil {
 		<-o.Hold
 	}
@@ -96,6 +98,20 @@ func Open(o Options) (*Host, error) {
 		}
 	}
 	return h, nil
+}
+
+// prestart begins the launcher of the only actor, and builds its root where
+// that takes no ids of the lease. What is wrong with s, Start will say.
+func (h *Host) prestart(s *Spec, b *native.Backend) {
+	r := &resolved{spec: *s}
+	switch err := r.identity(h); {
+	case s.Backend != "" && s.Backend != "native":
+	case err != nil || native.Bound(&r.request):
+		b.Prestart()
+	default:
+		b.Prestart()
+		go b.Warm(context.Background(), &r.request)
+	}
 }
 
 // As root each lease owns a block of host ids, two for each actor, in a range
@@ -172,7 +188,8 @@ func (h *Host) Close() error {
 	if h.tree != nil {
 		err = errors.Join(err, h.tree.Close())
 	}
-	if d := privateDir(h.lease.N); len(h.backends) > 0 {
+	if h.private {
+		d := privateDir(h.lease.N)
 		_ = os.Remove(d)
 		_ = os.Remove(filepath.Dir(d)) // goes only when empty
 	}
@@ -183,7 +200,7 @@ func (h *Host) Close() error {
 // by SIGTERM, killed a second later. The error is that of the start; what
 // happens afterwards is in the report.
 func Run(ctx context.Context, s Spec) (*Report, error) {
-	h, err := Open(Options{OneShot: true})
+	h, err := Open(Options{Only: &s})
 	if err != nil {
 		return nil, err
 	}

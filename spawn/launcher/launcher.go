@@ -170,10 +170,30 @@ func (l *Launcher) Close() error {
 	if first {
 		l.end()
 		<-l.dead
+		l.mu.Lock()
 		unix.Close(l.kill)
+		l.kill = -1
+		l.mu.Unlock()
 		l.ctl.Close()
 	}
 	return nil
+}
+
+// Kill begins what Close completes, without waiting.
+func (l *Launcher) Kill() {
+	if l.pidns {
+		_ = l.signal()
+	}
+}
+
+// signal is safe beside Close, which closes the pidfd.
+func (l *Launcher) signal() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.kill < 0 {
+		return nil
+	}
+	return unix.PidfdSendSignal(l.kill, unix.SIGKILL, nil, 0)
 }
 
 // end kills the launcher. Without a pid namespace its death would leave what
@@ -187,7 +207,7 @@ func (l *Launcher) end() {
 		case <-time.After(endGrace):
 		}
 	}
-	_ = unix.PidfdSendSignal(l.kill, unix.SIGKILL, nil, 0)
+	_ = l.signal()
 }
 
 // endGrace is how long a launcher may take to kill what is below it: longer than a machine under load needs.

@@ -99,8 +99,15 @@ func newTemplate(r *spawn.Request, rootless bool) template {
 	return template{rootless: rootless, own: r.Root.Kind == rootfs.Dir || r.Root.Kind == rootfs.Tar, r: r}
 }
 
-// dedicated templates refer to ids or paths of one actor.
-func (t template) dedicated() bool { return t.r.Alone || t.own || len(t.r.Mounts) > 0 }
+// bound templates refer to ids or paths of one actor.
+func (t template) bound() bool { return t.own || len(t.r.Mounts) > 0 }
+
+// dedicated templates serve one actor, and end with it.
+func (t template) dedicated() bool { return t.r.Alone || t.bound() }
+
+// Bound reports whether the template that r needs refers to the actor's own
+// ids; others can be prepared by Warm before those are known.
+func Bound(r *spawn.Request) bool { return newTemplate(r, false).bound() }
 
 // prepare is what the launcher does before each fork.
 func (t template) prepare(socket string) []plan.Step {

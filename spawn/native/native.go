@@ -87,7 +87,6 @@ func New(o Options) *Backend {
 // spared is what Prestart came to.
 type spared struct {
 	launcher *launcher.Launcher
-	netns    bool // it has begun a network namespace
 	err      error
 }
 
@@ -100,7 +99,7 @@ func (b *Backend) Prestart() {
 		o := b.launcherOptions(true)
 		o.Netns = o.MapIDs == nil
 		l, err := launcher.Start(o)
-		spare <- spared{l, o.Netns, err}
+		spare <- spared{l, err}
 	}()
 }
 
@@ -170,11 +169,6 @@ func (b *Backend) Park(ctx context.Context, r *spawn.Request) (*Parked, error) {
 	}
 	t := newTemplate(r, b.rootless)
 	start := time.Now()
-	e, err := b.launcher(ctx, t, false)
-	if err != nil {
-		return nil, err
-	}
-	waited := time.Since(start)
 	var nonce [8]byte
 	rand.Read(nonce[:]) // never fails, crypto/rand
 	b.mu.Lock()
@@ -182,11 +176,17 @@ func (b *Backend) Park(ctx context.Context, r *spawn.Request) (*Parked, error) {
 	id := spawn.NewIdentity(r.ID, b.epoch)
 	b.mu.Unlock()
 	uids, gids, _, _ := t.ids()
-	parked, err := spawn.Boot(ctx, e.launcher, launcher.Spawn{
+	s := launcher.Spawn{
 		CloneFlags: t.cloneFlags(), Prepare: t.prepare(socketName(nonce)), Before: t.before(id),
 		UIDs: uids, GIDs: gids, DenyGroups: b.rootless && r.Host == nil, KeepKill: r.Host != nil,
 		Files: t.files(), IntoCgroup: t.cgroupIndex(),
-	}, id)
+	}
+	e, err := b.launcher(ctx, t, false)
+	if err != nil {
+		return nil, err
+	}
+	waited := time.Since(start)
+	parked, err := spawn.Boot(ctx, e.launcher, s, id)
 	if err != nil {
 		b.release(t, e)
 		return nil, err
@@ -274,10 +274,10 @@ func (b *Backend) Netns(ctx context.Context, r *spawn.Request) (*os.File, error)
 
 // key names the template: actors with the same key share a launcher.
 func (t template) key() string {
-	if t.dedicated() {
+	if t.bound() {
 		return "actor/" + t.r.ID
 	}
-	return fmt.Sprintf("%v/%d:%d/%s/%v", t.r.Root.Kind, t.r.UID, t.r.GID, t.r.Hostname, t.r.HostNetwork)
+	return fmt.Sprintf("%v/%d:%d/%s/%v/%v", t.r.Root.Kind, t.r.UID, t.r.GID, t.r.Hostname, t.r.HostNetwork, t.r.Alone)
 }
 
 func (b *Backend) launcher(ctx context.Context, t template, background bool) (*entry, error) {
@@ -330,26 +330,27 @@ func (b *Backend) release(t template, e *entry) {
 		e.scratch = -1
 	}
 	if e.launcher != nil {
-		b.closing.Go(func() { e.launcher.Close() }) // beside the caller's own clean-up; Close waits for it
+		e.launcher.Kill()
+		b.closing.Go(func() { e.launcher.Close() }) // it dies beside the caller's own clean-up; Close waits for it
 	}
 }
 
 func (b *Backend) open(ctx context.Context, t template, e *entry) (err error) {
-	var spare chan spared
+	o, spare := b.launcherOptions(t.r.Alone || t.r.HostNetwork), chan spared(nil)
 	if t.r.Alone {
 		spare = b.takeSpare()
 	}
-	begun := false
+	setup, err := t.setup(spare != nil && o.MapIDs == nil) // while the launcher starts
 	if spare != nil {
 		s := <-spare
-		e.launcher, err, begun = s.launcher, s.err, s.netns
-	} else {
-		e.launcher, err = launcher.Start(b.launcherOptions(t.r.Alone || t.r.HostNetwork))
+		e.launcher, err = s.launcher, errors.Join(err, s.err)
+	} else if err == nil {
+		e.launcher, err = launcher.Start(o)
+	}
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EACCES) {
+		err = fmt.Errorf("%w: this host refuses new namespaces; run `sandboxd doctor`", err)
 	}
 	if err != nil {
-		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EACCES) {
-			err = fmt.Errorf("%w: this host refuses new namespaces; run `sandboxd doctor`", err)
-		}
 		return err
 	}
 	var files []*os.File
@@ -360,10 +361,6 @@ func (b *Backend) open(ctx context.Context, t template, e *entry) (err error) {
 		}
 		defer tree.Close()
 		files = []*os.File{tree}
-	}
-	setup, err := t.setup(begun)
-	if err != nil {
-		return err
 	}
 	fds, err := e.launcher.Run(setup, files...)
 	if err != nil {

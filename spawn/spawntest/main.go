@@ -41,6 +41,9 @@ func Main(m *testing.M, roles map[string]func()) {
 		play()
 		os.Exit(0)
 	}
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, unix.SIGURG) // starts a goroutine that every process keeps once it has it
+	signal.Stop(c)
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "spawntest:", err)
