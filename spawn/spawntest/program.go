@@ -194,7 +194,7 @@ func testTerminal(t *testing.T, s *suite) {
 	terminal := func(r *spawn.Request) {
 		r.Stdio, r.Terminal = [3]*os.File{}, &spawn.Winsize{Rows: 33, Cols: 101}
 	}
-	p := s.stream(t, b, terminal, "sh", "-c", `stty size; test -t 0 && test -t 1 && test -t 2 && echo all; : </dev/tty && echo controls; read x; echo "got $x"; stty size; sleep 1000`)
+	p := s.stream(t, b, terminal, "sh", "-c", `stty size; test -t 0 && test -t 1 && test -t 2 && echo all; : </dev/tty && echo controls; read x; echo "got $x"; stty size; echo end; exec sleep 1000`)
 	master := p.Terminal()
 	if master == nil {
 		t.Fatal("no terminal")
@@ -235,7 +235,7 @@ func testTerminal(t *testing.T, s *suite) {
 	if _, err := master.WriteString("hello\n"); err != nil {
 		t.Fatal(err)
 	}
-	until("got hello\r\n7 9\r\n")
+	until("got hello\r\n7 9\r\nend\r\n")
 	if _, err := master.WriteString("\x03"); err != nil { // the interrupt character
 		t.Fatal(err)
 	}
