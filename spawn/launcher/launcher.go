@@ -161,7 +161,7 @@ func (l *Launcher) PID() int { return l.pid }
 func (l *Launcher) Done() <-chan struct{} { return l.dead }
 
 // Close ends the launcher, and by kernel rule every sandbox below it, and
-// returns when it is reaped. A second call returns nil at once.
+// returns when it is reaped; so does a second call.
 func (l *Launcher) Close() error {
 	l.mu.Lock()
 	first := !l.lost
@@ -169,7 +169,9 @@ func (l *Launcher) Close() error {
 	l.mu.Unlock()
 	if first {
 		l.end()
-		<-l.dead
+	}
+	<-l.dead
+	if first {
 		l.mu.Lock()
 		unix.Close(l.kill)
 		l.kill = -1

@@ -16,8 +16,7 @@ func TestMain(m *testing.M) { spawntest.Main(m, nil) }
 func newBackend(testing.TB) spawn.Backend { return process.New() }
 
 var lacks = spawntest.Lacks{
-	spawntest.KillWhole: "without a pid namespace only a cgroup ends what a killed init leaves",
-	spawntest.Hidden:    "without namespaces the program sees the host's processes",
+	spawntest.Hidden: "without namespaces the program sees the host's processes",
 }
 
 var requests atomic.Int64

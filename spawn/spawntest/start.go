@@ -219,7 +219,19 @@ func testHidden(t *testing.T, s *suite) {
 	b := s.open(t)
 	other := s.start(t, b, nil, "cat")
 	out, _ := s.output(t, b, nil, "sh", "-c", `echo $PPID; for d in /proc/[0-9]*; do read -r name <$d/comm && echo $name; done`)
-	if out != "1\nsandboxd-init\nsh\n" && out != "0\nsandboxd-init\nsh\n" {
+	names := strings.Fields(out)
+	inits, programs := 0, 0
+	for _, name := range names[1:] {
+		switch name {
+		case "sh":
+			programs++
+		case "sandboxd-init": // a helper of the init may be about to end
+			inits++
+		default:
+			t.Errorf("the program sees a process %q", name)
+		}
+	}
+	if names[0] != "1" || programs != 1 || inits < 1 || inits > 2 {
 		t.Errorf("with another actor alive, the program sees:\n%s", out)
 	}
 	other.stdin.Close()
