@@ -59,6 +59,8 @@ type Launcher struct {
 	dead  chan struct{} // closed when the process has been reaped
 	pidns bool          // it is PID 1, and what is below it dies with it
 
+	close sync.Once
+
 	mu      sync.Mutex
 	lost    bool
 	next    uint32
@@ -163,21 +165,18 @@ func (l *Launcher) Done() <-chan struct{} { return l.dead }
 // Close ends the launcher, and by kernel rule every sandbox below it, and
 // returns when it is reaped; so does a second call.
 func (l *Launcher) Close() error {
-	l.mu.Lock()
-	first := !l.lost
-	l.lost = true
-	l.mu.Unlock()
-	if first {
+	l.close.Do(func() {
+		l.mu.Lock()
+		l.lost = true
+		l.mu.Unlock()
 		l.end()
-	}
-	<-l.dead
-	if first {
+		<-l.dead
 		l.mu.Lock()
 		unix.Close(l.kill)
 		l.kill = -1
 		l.mu.Unlock()
 		l.ctl.Close()
-	}
+	})
 	return nil
 }
 

@@ -41,4 +41,8 @@ func request(t testing.TB) *spawn.Request {
 
 func TestConformance(t *testing.T) { spawntest.Run(t, newBackend, request, lacks) }
 
-func TestAsUser(t *testing.T) { spawntest.AsUser(t, "^(TestConformance)$") }
+func TestKills(t *testing.T) {
+	spawntest.Kills(t, newBackend, request, spawntest.Launcher, spawntest.Init)
+}
+
+func TestAsUser(t *testing.T) { spawntest.AsUser(t, "^(TestConformance|TestKills)$") }

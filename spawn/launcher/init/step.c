@@ -222,7 +222,7 @@ static long do_setid(struct step *s) {
 static long do_tty(struct ctx *c, struct step *s) {
 	struct { u16 row, col, x, y; } ws = {(u16)s->n[0], (u16)s->n[1], 0, 0};
 	int unlock = 0;
-	long m = sys(__NR_openat, AT_FDCWD_, "/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC, 0), t = m;
+	long m = sys(__NR_openat, AT_FDCWD_, "/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC, 0), t = m;
 	if (m < 0 || (t = sys(__NR_ioctl, m, 0x40045431 /* TIOCSPTLCK */, &unlock)) < 0) return t;
 	if ((t = sys(__NR_ioctl, m, 0x5441 /* TIOCGPTPEER */, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0) return t;
 	sys(__NR_ioctl, m, 0x5414 /* TIOCSWINSZ */, &ws);
