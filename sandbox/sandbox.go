@@ -107,10 +107,9 @@ func (h *Host) prestart(s *Spec, b *native.Backend) {
 	switch err := r.identity(h); {
 	case s.Backend != "" && s.Backend != "native":
 	case err != nil || native.Bound(&r.request):
-		b.Prestart()
+		b.Prestart(nil)
 	default:
-		b.Prestart()
-		go b.Warm(context.Background(), &r.request)
+		b.Prestart(&r.request)
 	}
 }
 

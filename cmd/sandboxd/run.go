@@ -82,8 +82,7 @@ func (o *runOptions) execute(errs io.Writer) (*sandbox.Report, error) {
 	close(early)
 	if err != nil {
 		report := sandbox.SpawnFailure(&o.spec, err)
-		var i *interrupted
-		if errors.As(err, &i) {
+		if i, ok := errors.AsType[*interrupted](err); ok {
 			report.Exit = sandbox.Exit{Code: 128 + int(i.signal), Reason: sandbox.Cancelled, Detail: i.Error()}
 		}
 		return report, err

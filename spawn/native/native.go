@@ -90,17 +90,19 @@ type spared struct {
 	err      error
 }
 
-// Prestart starts the launcher of an Alone actor, whatever it will be, before
-// anything is known of it. It is called at most once, before Start.
-func (b *Backend) Prestart() {
+// Prestart starts the launcher of the only, Alone actor, whatever it will be,
+// and returns when that process runs. If r is not nil, its root is prepared
+// meanwhile, see Warm. It is called at most once, before Start.
+func (b *Backend) Prestart(r *spawn.Request) {
 	spare := make(chan spared, 1)
 	b.spare = spare
-	go func() {
-		o := b.launcherOptions(true)
-		o.Netns = o.MapIDs == nil
-		l, err := launcher.Start(o)
-		spare <- spared{l, err}
-	}()
+	if r != nil {
+		go b.Warm(context.Background(), r)
+	}
+	o := b.launcherOptions(true)
+	o.Netns = o.MapIDs == nil
+	l, err := launcher.Start(o) // not in a goroutine: nothing else is as urgent
+	spare <- spared{l, err}
 }
 
 func (b *Backend) takeSpare() chan spared {

@@ -1,10 +1,12 @@
 package native_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"sandboxd/spawn"
 	"sandboxd/spawn/native"
@@ -13,7 +15,16 @@ import (
 
 func TestMain(m *testing.M) { spawntest.Main(m, roles) }
 
-var roles = map[string]func(){}
+var roles = map[string]func(){"attack": attack, "flood": flood}
+
+// deadline turns a hang into a failure.
+const deadline = time.Minute
+
+func bounded(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	t.Cleanup(cancel)
+	return ctx
+}
 
 func newBackend(testing.TB) spawn.Backend { return native.New(native.Options{}) }
 
@@ -43,4 +54,4 @@ func TestKills(t *testing.T) {
 	spawntest.Kills(t, newBackend, request, spawntest.Launcher, spawntest.Init)
 }
 
-func TestAsUser(t *testing.T) { spawntest.AsUser(t, "^(TestConformance|TestKills)$") }
+func TestAsUser(t *testing.T) { spawntest.AsUser(t, "^(TestConformance|TestKills|TestAttacksOnInit|TestFloodOfConnections|TestMountsTellNothing)$") }

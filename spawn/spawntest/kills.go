@@ -35,14 +35,15 @@ func Kills(t *testing.T, newBackend func(testing.TB) spawn.Backend, request func
 		s.spawners(t, b, func() { fmt.Println("alive") })
 		return // it is killed before
 	}
-	warmUp(t, s)
+	Warm(t, newBackend, request)
 	t.Run("Supervisor", s.killSupervisor)
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) { s.killBelow(t, name) })
 	}
 }
 
-// spawners start and end actors until the test's context is over. told is called when the first one runs.
+// spawners start and end actors until stop is called, or for ever in a victim.
+// told is called when the first one runs.
 func (s *suite) spawners(t *testing.T, b spawn.Backend, told func()) (stop func()) {
 	var group sync.WaitGroup
 	var over atomic.Bool
@@ -50,32 +51,7 @@ func (s *suite) spawners(t *testing.T, b spawn.Backend, told func()) (stop func(
 	for i := range 4 {
 		group.Go(func() {
 			for !over.Load() && !t.Failed() {
-				t.Run("spawner", func(t *testing.T) {
-					r := s.request(t)
-					null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer null.Close()
-					r.Argv, r.Stdio = []string{"sh", "-c", "sleep 1000 & sleep 1000 & wait"}, [3]*os.File{null, null, null}
-					ctx, cancel := context.WithTimeout(context.Background(), deadline)
-					defer cancel()
-					p, err := b.Start(ctx, r)
-					if err != nil {
-						if errors.Is(err, context.DeadlineExceeded) {
-							t.Error("a start waited for what will not come")
-						}
-						return
-					}
-					once()
-					time.Sleep(time.Duration(rand.IntN(10*(i+1))) * time.Millisecond)
-					if err := p.Close(); err != nil {
-						t.Error(err)
-					}
-					if _, err := p.Wait(ctx); errors.Is(err, context.DeadlineExceeded) {
-						t.Error("a wait for what is dead does not return")
-					}
-				})
+				s.spawnOne(t, b, once, time.Duration(rand.IntN(10*(i+1)))*time.Millisecond)
 			}
 		})
 	}
@@ -85,6 +61,35 @@ func (s *suite) spawners(t *testing.T, b spawn.Backend, told func()) (stop func(
 	return func() {
 		over.Store(true)
 		group.Wait()
+	}
+}
+
+// spawnOne starts an actor, and ends it after a while unless somebody else does.
+func (s *suite) spawnOne(t *testing.T, b spawn.Backend, started func(), live time.Duration) {
+	r := s.request(t)
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer null.Close()
+	r.Argv, r.Stdio = []string{"sh", "-c", "sleep 1000 & sleep 1000 & wait"}, [3]*os.File{null, null, null}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	p, err := b.Start(ctx, r)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			t.Error("a start waited for what will not come")
+		}
+		return
+	}
+	started()
+	time.Sleep(live)
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.Wait(ctx); errors.Is(err, context.DeadlineExceeded) {
+		t.Error("a wait for what is dead does not return")
 	}
 }
 

@@ -70,7 +70,7 @@ type test struct {
 // environment with PATH, host ids of its own where the caller is root.
 func Run(t *testing.T, newBackend func(testing.TB) spawn.Backend, request func(testing.TB) *spawn.Request, lacks Lacks) {
 	s := &suite{newBackend, request, lacks}
-	warmUp(t, s)
+	Warm(t, newBackend, request)
 	if !t.Run("Declared", s.declared) {
 		t.Fatal("what the backend declines and what it says it holds differ")
 	}
@@ -87,9 +87,11 @@ func Run(t *testing.T, newBackend func(testing.TB) spawn.Backend, request func(t
 	}
 }
 
-// warmUp makes what a process makes once: pollers, the init's image.
-func warmUp(t testing.TB, s *suite) {
+// Warm makes what a process makes once and keeps, so that Watch does not
+// take it for a leak: pollers, the init's image.
+func Warm(t testing.TB, newBackend func(testing.TB) spawn.Backend, request func(testing.TB) *spawn.Request) {
 	t.Helper()
+	s := &suite{newBackend, request, nil}
 	b := s.open(t)
 	if out, _ := s.output(t, b, nil, "echo", "warm"); out != "warm\n" {
 		t.Fatalf("echo warm: %q", out)
