@@ -90,7 +90,7 @@ func (a *actor) accept(ctx context.Context, id Identity, before []plan.Step) err
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	a.listener = listener
 	if a.pid, err = pidOf(a.child.Pidfd); err != nil {
 		return a.bootError(ctx, err, before)
 	}
@@ -150,6 +150,8 @@ func (a *actor) finish(ctx context.Context, epoch uint64, after []plan.Step, ins
 	if err := ipc.SendWelcome(ctx, a.conn, ipc.Welcome{Epoch: epoch, Plan: rest}); err != nil {
 		return err
 	}
+	// Nothing untrusted runs yet, so that the socket closes in time and yet costs the start nothing.
+	a.listener.Close()
 	_, a.terminal, err = ipc.AwaitReady(ctx, a.conn, confined)
 	return err
 }
@@ -248,6 +250,7 @@ func pidOf(pidfd int) (int, error) {
 // actor is a Process made by Boot and Finish.
 type actor struct {
 	child    *launcher.Child
+	listener *ipc.Listener
 	conn     *ipc.Conn
 	pid      int
 	terminal *os.File
@@ -330,6 +333,9 @@ func (a *actor) Close() error {
 		if a.conn != nil {
 			_, _ = a.Wait(context.Background())
 			a.conn.Close()
+		}
+		if a.listener != nil {
+			a.listener.Close()
 		}
 		for _, f := range []*os.File{a.terminal, a.scratch} {
 			if f != nil {

@@ -258,7 +258,7 @@ func (o *benchOptions) deaths(ctx context.Context, t *bench.Table, s *bench.Nati
 		id, text string
 		once     func(context.Context) (time.Duration, error)
 	}{
-		{"boot-death", "boot death known to the waiter", s.BootDeath},
+		{"boot-death", "boot death known to the waiter, with a pooled netns", s.BootDeath},
 		{"kill", "kill of an actor to its cgroup proved empty and removed", s.Cancel},
 	} {
 		var series bench.Series

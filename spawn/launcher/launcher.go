@@ -222,7 +222,7 @@ func (l *Launcher) Run(steps []plan.Step, files ...*os.File) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := l.ask(&request{op: opRun, plan: b, into: noSlot, files: files}, nil)
+	e, err := l.ask(&request{op: opRun, plan: b, into: noSlot, files: files}, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -242,6 +242,7 @@ type Spawn struct {
 	KeepKill   bool        // init keeps CAP_KILL
 	Files      []*os.File  // arrive in slots from plan.SlotRequest on; the caller keeps its own
 	IntoCgroup int         // index in Files of a v2 cgroup directory for CLONE_INTO_CGROUP; -1: none
+	Meanwhile  func()      // run once the launcher is at work; may be nil
 }
 
 // Child is one forked sandbox. The descriptors belong to the holder.
@@ -288,7 +289,7 @@ func (l *Launcher) Spawn(s Spawn) (*Child, error) {
 		}
 	}
 	child := &Child{Pidfd: -1, exited: make(chan struct{})}
-	e, err := l.ask(q, child)
+	e, err := l.ask(q, child, s.Meanwhile)
 	if err != nil {
 		return nil, err
 	}
@@ -316,7 +317,7 @@ func mapText(maps []IDMap) string {
 
 // ask sends a request and waits for its answer. With child, it is registered
 // in the same step in which it starts to exist, so that its exit cannot be missed.
-func (l *Launcher) ask(q *request, child *Child) (*event, error) {
+func (l *Launcher) ask(q *request, child *Child, meanwhile func()) (*event, error) {
 	answer := make(chan *event, 1)
 	l.mu.Lock()
 	if l.lost {
@@ -336,6 +337,9 @@ func (l *Launcher) ask(q *request, child *Child) (*event, error) {
 		delete(l.live, q.id)
 		l.mu.Unlock()
 		return nil, err
+	}
+	if meanwhile != nil {
+		meanwhile()
 	}
 	e := <-answer
 	if e == nil {

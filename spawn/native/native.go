@@ -142,13 +142,15 @@ func (b *Backend) Warm(ctx context.Context, r *spawn.Request) {
 // Start implements spawn.Backend.
 func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, error) {
 	t := newTemplate(r, b.rootless)
-	after, err := t.after() // before anything waits for it
+	var after []plan.Step
+	var bad error
+	p, err := b.park(ctx, r, func() { after, bad = t.after() })
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(bad, err)
 	}
-	p, err := b.Park(ctx, r)
-	if err != nil {
-		return nil, err
+	if bad != nil {
+		p.Close()
+		return nil, bad
 	}
 	return p.finish(ctx, r, after)
 }
@@ -166,6 +168,10 @@ type Parked struct {
 // Argv, Env, Dir, Umask, Rlimits, Filter, Landlock, Bounding and Inspect may
 // differ in the Request that Parked.Start gets.
 func (b *Backend) Park(ctx context.Context, r *spawn.Request) (*Parked, error) {
+	return b.park(ctx, r, nil)
+}
+
+func (b *Backend) park(ctx context.Context, r *spawn.Request, meanwhile func()) (*Parked, error) {
 	if !b.rootless && r.Host == nil {
 		return nil, errors.New("native: as root an actor needs host ids of its own; Request.Host is nil")
 	}
@@ -181,7 +187,7 @@ func (b *Backend) Park(ctx context.Context, r *spawn.Request) (*Parked, error) {
 	s := launcher.Spawn{
 		CloneFlags: t.cloneFlags(), Prepare: t.prepare(socketName(nonce)), Before: t.before(id),
 		UIDs: uids, GIDs: gids, DenyGroups: b.rootless && r.Host == nil, KeepKill: r.Host != nil,
-		Files: t.files(), IntoCgroup: t.cgroupIndex(),
+		Files: t.files(), IntoCgroup: t.cgroupIndex(), Meanwhile: meanwhile,
 	}
 	e, err := b.launcher(ctx, t, false)
 	if err != nil {

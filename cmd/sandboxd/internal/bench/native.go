@@ -264,13 +264,17 @@ func (s *Native) Start(ctx context.Context) (Live, error) {
 }
 
 // BootDeath spawns an actor whose first half fails inside the sandbox, and
-// measures from the launch until the caller knows.
+// measures from the launch until the caller knows. The network namespace is
+// made ahead: one in the making would have to be finished before its maker can die.
 func (s *Native) BootDeath(ctx context.Context) (time.Duration, error) {
 	m, err := s.shell(false)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = m.drop() }()
+	if m.q.Netns, err = s.backend.Netns(ctx, &m.q); err != nil {
+		return 0, err
+	}
 	m.q.Affinity = make([]byte, 8) // no CPU at all: the step fails with EINVAL
 	t0 := time.Now()
 	_, err = s.backend.Start(ctx, &m.q)

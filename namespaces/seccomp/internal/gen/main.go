@@ -3,7 +3,9 @@
 // github.com/moby/profiles for an unprivileged container less the calls in
 // removed. Run it with "go generate" in the folder of the package.
 //
-// It is not a policy compiler: arguments and answers are written by hand in
+//	go run ./internal/gen # in namespaces/seccomp
+//
+// Non-goals: compiling a policy. Arguments and answers are written by hand in
 // the package, and gen stops when moby starts to condition a call that the
 // package does not know about.
 package main
