@@ -62,7 +62,7 @@ type Parked struct {
 // with id.Connect.
 func Boot(ctx context.Context, l *launcher.Launcher, s launcher.Spawn, id Identity) (*Parked, error) {
 	a := &actor{start: time.Now()}
-	child, err := l.Spawn(s)
+	child, err := l.Spawn(ctx, s)
 	if err != nil {
 		return nil, NewStepError(err, s.Prepare)
 	}
@@ -135,8 +135,10 @@ func (a *actor) finish(ctx context.Context, epoch uint64, after []plan.Step, ins
 		return err
 	}
 	var confined func(ipc.Confined, *os.File) error
+	inspected := inspect == nil
 	if inspect != nil {
 		confined = func(m ipc.Confined, listener *os.File) error {
+			inspected = true
 			pid, err := a.hostPID(m.PID)
 			if err != nil {
 				if listener != nil {
@@ -153,6 +155,9 @@ func (a *actor) finish(ctx context.Context, epoch uint64, after []plan.Step, ins
 	// Nothing untrusted runs yet, so that the socket closes in time and yet costs the start nothing.
 	a.listener.Close()
 	_, a.terminal, err = ipc.AwaitReady(ctx, a.conn, confined)
+	if err == nil && !inspected {
+		return fmt.Errorf("%w: it was ready before it could be inspected", ErrBoot)
+	}
 	return err
 }
 
@@ -264,6 +269,9 @@ type actor struct {
 	closed sync.Once
 }
 
+// lostGrace, in milliseconds, is far more than an init needs to end after its launcher.
+const lostGrace = 2000
+
 func (a *actor) phase(name string) {
 	now := time.Now()
 	a.phases = append(a.phases, Phase{name, now.Sub(a.start)})
@@ -328,6 +336,10 @@ func (a *actor) Wait(ctx context.Context) (Exit, error) {
 
 func (a *actor) Close() error {
 	a.closed.Do(func() {
+		if a.child.Lost() { // an init without a pid namespace is just killing what is below it
+			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(a.child.Pidfd), Events: unix.POLLIN}}, lostGrace)
+			_ = unix.PidfdSendSignal(a.child.Pidfd, unix.SIGKILL, nil, 0)
+		}
 		_ = a.Kill()
 		<-a.child.Exited()
 		if a.conn != nil {

@@ -76,7 +76,7 @@ type Exit struct {
 
 // Request is a resolved Spec: facts only. Descriptors stay the caller's.
 type Request struct {
-	ID   string   // actor id, at most 64 bytes
+	ID   string   // actor id, at most 64 bytes; unique among the live actors of a backend
 	Argv []string // Argv[0] is looked up in PATH of Env when it has no slash
 	Env  []string // KEY=value; the whole environment
 	Dir  string   // working directory inside; absolute

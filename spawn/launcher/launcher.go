@@ -18,6 +18,7 @@
 package launcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -222,7 +223,7 @@ func (l *Launcher) Run(steps []plan.Step, files ...*os.File) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := l.ask(&request{op: opRun, plan: b, into: noSlot, files: files}, nil, nil)
+	e, err := l.ask(context.Background(), &request{op: opRun, plan: b, into: noSlot, files: files}, nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -252,6 +253,17 @@ type Child struct {
 	exited   chan struct{}
 	exit     Exit
 	lost     bool
+	unwanted bool // the caller gave up before it was there
+}
+
+// Lost reports that the launcher died before the child's exit was known.
+func (c *Child) Lost() bool {
+	select {
+	case <-c.exited:
+		return c.lost
+	default:
+		return false
+	}
 }
 
 // Exited is closed when the child is dead and everything in its pid namespace with it.
@@ -266,8 +278,9 @@ func (c *Child) Exit() (Exit, error) {
 }
 
 // Spawn forks a sandbox. When it returns, the process runs its Before steps;
-// a step that fails there shows in Exit.
-func (l *Launcher) Spawn(s Spawn) (*Child, error) {
+// a step that fails there shows in Exit. What a launcher that does not answer
+// before the end of ctx should still fork is killed.
+func (l *Launcher) Spawn(ctx context.Context, s Spawn) (*Child, error) {
 	prepare, err := plan.Append(nil, s.Prepare)
 	if err != nil {
 		return nil, err
@@ -289,7 +302,7 @@ func (l *Launcher) Spawn(s Spawn) (*Child, error) {
 		}
 	}
 	child := &Child{Pidfd: -1, exited: make(chan struct{})}
-	e, err := l.ask(q, child, s.Meanwhile)
+	e, err := l.ask(ctx, q, child, s.Meanwhile)
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +330,7 @@ func mapText(maps []IDMap) string {
 
 // ask sends a request and waits for its answer. With child, it is registered
 // in the same step in which it starts to exist, so that its exit cannot be missed.
-func (l *Launcher) ask(q *request, child *Child, meanwhile func()) (*event, error) {
+func (l *Launcher) ask(ctx context.Context, q *request, child *Child, meanwhile func()) (*event, error) {
 	answer := make(chan *event, 1)
 	l.mu.Lock()
 	if l.lost {
@@ -341,7 +354,21 @@ func (l *Launcher) ask(q *request, child *Child, meanwhile func()) (*event, erro
 	if meanwhile != nil {
 		meanwhile()
 	}
-	e := <-answer
+	var e *event
+	select {
+	case e = <-answer:
+	case <-ctx.Done():
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if _, waits := l.waiting[q.id]; waits {
+			delete(l.waiting, q.id)
+			if child != nil {
+				child.unwanted = true
+			}
+			return nil, context.Cause(ctx)
+		}
+		e = <-answer // it came meanwhile
+	}
 	if e == nil {
 		return nil, ErrLost
 	}
@@ -419,6 +446,13 @@ func (l *Launcher) deliver(e *event) {
 		switch {
 		case e.kind != evSpawned:
 			delete(l.live, e.id)
+		case child.unwanted:
+			if len(e.fds) > 0 {
+				_ = unix.PidfdSendSignal(e.fds[0], unix.SIGKILL, nil, 0)
+			}
+			for _, fd := range e.fds {
+				unix.Close(fd)
+			}
 		case len(e.fds) > 0:
 			child.Pidfd, child.Returned = e.fds[0], e.fds[1:]
 		}

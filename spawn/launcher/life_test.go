@@ -2,6 +2,7 @@ package launcher_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -25,7 +26,7 @@ func supervise() {
 	l, err := launcher.Start(options())
 	for range 3 {
 		if err == nil {
-			_, err = l.Spawn(parked(os.Getenv("TMPDIR")))
+			_, err = l.Spawn(context.Background(), parked(os.Getenv("TMPDIR")))
 		}
 	}
 	if err != nil {
@@ -137,7 +138,7 @@ func ended(t *testing.T, l *launcher.Launcher, children []*launcher.Child, pendi
 	if _, err := l.Run(nil); !errors.Is(err, launcher.ErrLost) {
 		t.Errorf("run: %v", err)
 	}
-	if _, err := l.Spawn(launcher.Spawn{IntoCgroup: -1}); !errors.Is(err, launcher.ErrLost) {
+	if _, err := l.Spawn(context.Background(), launcher.Spawn{IntoCgroup: -1}); !errors.Is(err, launcher.ErrLost) {
 		t.Errorf("spawn: %v", err)
 	}
 	if waiting, live := l.Count(); waiting+live != 0 {
@@ -200,7 +201,7 @@ func TestCloseDuringSpawns(t *testing.T) {
 		for range 4 {
 			group.Go(func() {
 				for {
-					c, err := l.Spawn(parked(dir))
+					c, err := l.Spawn(context.Background(), parked(dir))
 					if err != nil {
 						if !errors.Is(err, launcher.ErrLost) {
 							t.Error(err)

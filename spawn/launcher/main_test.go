@@ -2,6 +2,7 @@ package launcher_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -95,7 +96,7 @@ func release(t testing.TB, c *launcher.Child) {
 
 func spawned(t testing.TB, l *launcher.Launcher, s launcher.Spawn) *launcher.Child {
 	t.Helper()
-	c, err := l.Spawn(s)
+	c, err := l.Spawn(context.Background(), s)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package launcher_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -65,9 +66,9 @@ func TestRunNamesTheStep(t *testing.T) {
 func TestSpawnNamesTheStep(t *testing.T) {
 	l := watched(t)
 	bad := step(plan.Chdir, nil, "/no/such")
-	_, err := l.Spawn(launcher.Spawn{CloneFlags: namespaces, IntoCgroup: -1, Prepare: []plan.Step{step(plan.Umask, []uint64{0}), bad}})
+	_, err := l.Spawn(context.Background(), launcher.Spawn{CloneFlags: namespaces, IntoCgroup: -1, Prepare: []plan.Step{step(plan.Umask, []uint64{0}), bad}})
 	wantStep(t, err, "prepare", plan.Chdir, 1, unix.ENOENT)
-	_, err = l.Spawn(launcher.Spawn{CloneFlags: unix.CLONE_NEWNS | unix.CLONE_FS, IntoCgroup: -1})
+	_, err = l.Spawn(context.Background(), launcher.Spawn{CloneFlags: unix.CLONE_NEWNS | unix.CLONE_FS, IntoCgroup: -1})
 	wantStep(t, err, "prepare", 0, 0, unix.EINVAL)
 	for i := range 4 {
 		steps := append(slices.Repeat([]plan.Step{step(plan.Umask, []uint64{0})}, i), bad)
@@ -118,7 +119,7 @@ func TestSocketNames(t *testing.T) {
 	if _, err := l.Run([]plan.Step{step(plan.MountPrivate, nil)}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := l.Spawn(launcher.Spawn{CloneFlags: namespaces, IntoCgroup: -1, Prepare: []plan.Step{listen, step(plan.Chdir, nil, "/no/such")}})
+	_, err := l.Spawn(context.Background(), launcher.Spawn{CloneFlags: namespaces, IntoCgroup: -1, Prepare: []plan.Step{listen, step(plan.Chdir, nil, "/no/such")}})
 	wantStep(t, err, "prepare", plan.Chdir, 1, unix.ENOENT)
 	if _, err := os.Stat(name); err == nil {
 		t.Error("the name of a spawn that failed is left")
@@ -154,7 +155,7 @@ func TestConcurrentSpawns(t *testing.T) {
 				} else if i%4 == 1 {
 					s.Before = append([]plan.Step{step(plan.Chdir, nil, "/no/such")}, s.Before...)
 				}
-				c, err := l.Spawn(s)
+				c, err := l.Spawn(context.Background(), s)
 				if i%4 == 0 {
 					if err == nil {
 						t.Error("a spawn that cannot be")
@@ -227,7 +228,7 @@ func TestManySpawnsLeaveNothing(t *testing.T) {
 		case 2:
 			s.IntoCgroup = 3 // not one
 		}
-		c, err := l.Spawn(s)
+		c, err := l.Spawn(context.Background(), s)
 		if (err != nil) != (i%4 == 1 || i%4 == 2) {
 			t.Fatalf("round %d: %v", i, err)
 		}

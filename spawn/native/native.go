@@ -136,7 +136,7 @@ func (b *Backend) Rootless() bool { return b.rootless }
 // Warm starts and prepares the launcher that r will need, so that this runs
 // beside the caller's own work. Errors show in Start.
 func (b *Backend) Warm(ctx context.Context, r *spawn.Request) {
-	_, _ = b.launcher(ctx, newTemplate(r, b.rootless), true)
+	_, _ = b.launcher(ctx, newTemplate(r, b.rootless))
 }
 
 // Start implements spawn.Backend.
@@ -189,7 +189,7 @@ func (b *Backend) park(ctx context.Context, r *spawn.Request, meanwhile func()) 
 		UIDs: uids, GIDs: gids, DenyGroups: b.rootless && r.Host == nil, KeepKill: r.Host != nil,
 		Files: t.files(), IntoCgroup: t.cgroupIndex(), Meanwhile: meanwhile,
 	}
-	e, err := b.launcher(ctx, t, false)
+	e, err := b.launcher(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +262,7 @@ func (p *process) Close() error {
 
 // Netns makes a network namespace with loopback up, for Request.Netns. The caller owns the file.
 func (b *Backend) Netns(ctx context.Context, r *spawn.Request) (*os.File, error) {
-	e, err := b.launcher(ctx, newTemplate(r, b.rootless), false)
+	e, err := b.launcher(ctx, newTemplate(r, b.rootless))
 	if err != nil {
 		return nil, err
 	}
@@ -288,7 +288,7 @@ func (t template) key() string {
 	return fmt.Sprintf("%v/%d:%d/%s/%v/%v", t.r.Root.Kind, t.r.UID, t.r.GID, t.r.Hostname, t.r.HostNetwork, t.r.Alone)
 }
 
-func (b *Backend) launcher(ctx context.Context, t template, background bool) (*entry, error) {
+func (b *Backend) launcher(ctx context.Context, t template) (*entry, error) {
 	key := t.key()
 	b.mu.Lock()
 	if b.closed {
@@ -308,19 +308,26 @@ func (b *Backend) launcher(ctx context.Context, t template, background bool) (*e
 	if first {
 		e.err = b.open(ctx, t, e)
 		close(e.ready)
-		if e.err != nil && !background {
-			b.release(t, e)
-		}
 	}
 	select {
 	case <-e.ready:
-		if e.err != nil {
-			b.release(t, e)
+	default: // ready beats the end of ctx
+		select {
+		case <-e.ready:
+		case <-ctx.Done():
+			if t.dedicated() {
+				b.closing.Go(func() {
+					<-e.ready
+					b.release(t, e)
+				})
+			}
+			return nil, context.Cause(ctx)
 		}
-		return e, e.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
 	}
+	if e.err != nil {
+		b.release(t, e)
+	}
+	return e, e.err
 }
 
 // release forgets a launcher and ends it.

@@ -77,7 +77,7 @@ func (t template) overlay(s *steps) error {
 	if t.r.Root.Kind == rootfs.Tar {
 		s.add(plan.OpenTree, n(slotTree, plan.Empty, hidden, 0, slotFiles), "")
 	} else {
-		s.openTree(slotTree, 0, hidden, lower)
+		s.openTree(slotTree, t.whole(), hidden, lower)
 	}
 	if err := t.idmap(s, slotTree, lower); err != nil {
 		return err
@@ -101,6 +101,15 @@ func (t template) overlay(s *steps) error {
 	s.fsmount(slotRoot, hidden, "overlay", options...)
 	s.attach(slotStage, slotRoot, 0, "/root")
 	return nil
+}
+
+// whole is how a tree of the host's is cloned: an ordinary user may not leave
+// out what an administrator mounted below it.
+func (t template) whole() uint64 {
+	if t.rootless {
+		return plan.Recursive
+	}
+	return 0
 }
 
 // idmap makes what the owner of p owns on disk belong to the program. As root
@@ -193,11 +202,7 @@ func (t template) mount(s *steps, root uint64, m rootfs.Mount) error {
 	if !m.Writable {
 		attrs = fixed
 	}
-	var flags uint64
-	if t.rootless { // what an administrator mounted below it may not be left out
-		flags = plan.Recursive
-	}
-	s.openTree(slotBind, flags, attrs, m.Source)
+	s.openTree(slotBind, t.whole(), attrs, m.Source)
 	if err := t.idmap(s, slotBind, m.Source); err != nil {
 		return err
 	}

@@ -163,7 +163,9 @@ _Noreturn void actor(struct ctx *c, const u8 *before, u32 len) {
 	sys(__NR_prctl, PR_SET_NAME, "sandboxd-init", 0, 0, 0);
 	if (!c->pidns) sys(__NR_prctl, PR_SET_PDEATHSIG, ORPHANED, 0, 0, 0);
 	if (run(c, before, len, SECTION_BEFORE) < 0) quit(125);
-	if (run(c, c->rest, c->rest_len, SECTION_AFTER) < 0) {
+	long r = run(c, c->rest, c->rest_len, SECTION_AFTER);
+	if (r == 0 && c->program <= 0) c->fail->step = FORK, c->fail->err = EBADMSG, r = -1; // a plan without a program
+	if (r < 0) {
 		u8 b[11] = {0x94, 0x04}, *p = put(b + 2, 0xcd, c->fail->step, 2);
 		put(put(p, 0xcd, c->fail->index, 2), 0xcd, c->fail->err, 2);
 		send_frame(c->conn, b, sizeof b, -1);

@@ -205,6 +205,8 @@ static void receive(int sigfd) {
 	if (n == -EINTR || n == -EAGAIN) return;
 	u64 body = (u64)q.plan + q.before + q.uidmap + q.gidmap;
 	if (n < (long)sizeof q || m.flags & (MSG_TRUNC_ | MSG_CTRUNC_) || (u64)n - sizeof q != body || q.nfds > MAX_FDS) die();
+	u64 came = m.controllen < sizeof ctl.h ? 0 : (ctl.h.len - sizeof ctl.h) / sizeof(int);
+	if (came != q.nfds) die();
 	init_ctx(&c);
 	for (u32 i = 0; i < q.nfds; i++) c.slot[SLOT_REQUEST + i] = ctl.fd[i];
 	if (q.op == OP_SPAWN) op_spawn(&q, buf, &c, sigfd);

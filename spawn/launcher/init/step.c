@@ -288,9 +288,15 @@ static long do_confined(struct ctx *c) {
 	return go[0] == 2 && go[4] == 0x91 && go[5] == 0x06 ? 0 : -EPROTO;
 }
 
-static void unpack(const char *p, u64 n, const char **v) {
-	for (u64 i = 0; i < n; i++, p += slen(p) + 1) v[i] = p;
+// unpack points v at the n strings of a NUL-separated list of len bytes, which must be exactly that many.
+static long unpack(const char *p, u32 len, u64 n, const char **v) {
+	const char *end = p + len;
+	for (u64 i = 0; i < n; i++, p += slen(p) + 1) {
+		if (p >= end) return -EBADMSG;
+		v[i] = p;
+	}
 	v[n] = 0;
+	return p == end ? 0 : -EBADMSG;
 }
 
 static long do_exec(struct step *s) {
@@ -298,14 +304,14 @@ static long do_exec(struct step *s) {
 	static char path[4096];
 	const char **argv = small, *name = s->s[0], *dir = s->s[3];
 	u64 need = s->n[0] + s->n[1] + 2, n = slen(name);
+	if (s->n[0] > 1 << 20 || s->n[1] > 1 << 20) return -E2BIG;
 	if (need > 256) {
 		long m = sys(__NR_mmap, 0, need * 8, 3, 0x22, -1, 0);
 		if (m < 0 && m > -4096) return m;
 		argv = (const char **)m;
 	}
 	const char **envp = argv + s->n[0] + 1;
-	unpack(s->s[1], s->n[0], argv);
-	unpack(s->s[2], s->n[1], envp);
+	if (unpack(s->s[1], s->len[1], s->n[0], argv) || unpack(s->s[2], s->len[2], s->n[1], envp)) return -EBADMSG;
 	if (!s->len[3]) return sys(__NR_execve, name, argv, envp);
 	long worst = -ENOENT;
 	for (;;) { // execvp(3): the first directory that has it wins; a refusal is remembered
@@ -377,7 +383,7 @@ static long step(struct ctx *c, struct step *s) {
 	case AFFINITY: return sys(__NR_sched_setaffinity, 0, s->len[0], s->s[0]);
 	case OOM_SCORE: return do_oom(s);
 	case TIME_OFFSETS: return write_path("/proc/self/timens_offsets", s->s[0], s->len[0]);
-	case CONNECT: return connect_peer(c, s->s[0], n[0], n[1], s->s[1], s->len[1], s->s[2]);
+	case CONNECT: return s->len[2] != 16 ? -EBADMSG : connect_peer(c, s->s[0], n[0], n[1], s->s[1], s->len[1], s->s[2]);
 	case TTY: return do_tty(c, s);
 	case STDIO: return do_stdio(c, s);
 	case SETSID: r = sys(__NR_setsid); return r < 0 ? r : n[0] ? sys(__NR_ioctl, 0, 0x540E /* TIOCSCTTY */, 0) : 0;

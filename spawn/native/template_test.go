@@ -1,0 +1,469 @@
+package native_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/rootfs"
+	"sandboxd/spawn"
+	"sandboxd/spawn/native"
+	"sandboxd/spawn/spawntest"
+)
+
+// watched makes a backend, followed by the leak check.
+func watched(t *testing.T) *native.Backend {
+	t.Helper()
+	spawntest.Warm(t, newBackend, request)
+	spawntest.Watch(t)
+	b := native.New(native.Options{})
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// startable completes a request with streams; out is what the program writes, once all is closed.
+func startable(t *testing.T, r *spawn.Request, argv ...string) (out func() string) {
+	t.Helper()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outR, outW, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { null.Close(); outR.Close(); outW.Close() })
+	r.Argv, r.Stdio = argv, [3]*os.File{null, outW, outW}
+	return func() string {
+		outW.Close()
+		_ = outR.SetReadDeadline(time.Now().Add(deadline))
+		b, err := io.ReadAll(outR)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(b)
+	}
+}
+
+// run runs argv to its end.
+func run(t *testing.T, b spawn.Backend, change func(*spawn.Request), argv ...string) string {
+	t.Helper()
+	r := request(t)
+	if change != nil {
+		change(r)
+	}
+	out := startable(t, r, argv...)
+	p, err := b.Start(bounded(t), r)
+	if err != nil {
+		t.Fatalf("%q: %v", argv, err)
+	}
+	exit, err := p.Wait(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	text := out()
+	if exit.Status != 0 {
+		t.Errorf("%q: %+v: %s", argv, exit, text)
+	}
+	return text
+}
+
+// launchers are the launchers below this process.
+func launchers() (pids []int) {
+	for _, p := range spawntest.Descendants() {
+		if p.Name == spawntest.Launcher && p.State != 'Z' {
+			pids = append(pids, p.PID)
+		}
+	}
+	return pids
+}
+
+// Actors with the same template share a launcher; one that has paths or ids of
+// its own has a launcher of its own, which goes with it.
+func TestLaunchersAreShared(t *testing.T) {
+	b := watched(t)
+	for range 3 {
+		run(t, b, nil, "true")
+	}
+	if n := launchers(); len(n) != 1 {
+		t.Errorf("%d launchers for one template", len(n))
+	}
+	run(t, b, func(r *spawn.Request) { r.Hostname = "other" }, "true")
+	if n := launchers(); len(n) != 2 {
+		t.Errorf("%d launchers for two templates", len(n))
+	}
+	dir := spawntest.Dir(t)
+	run(t, b, func(r *spawn.Request) { r.Mounts = []rootfs.Mount{{Source: dir, Target: "/data"}} }, "true")
+	run(t, b, func(r *spawn.Request) {
+		r.Root.Kind = rootfs.Scratch
+		r.Mounts = []rootfs.Mount{{Source: busybox(t), Target: "/bin/true"}}
+	}, "/bin/true")
+	end := time.Now().Add(10 * time.Second) // they end beside the caller
+	for len(launchers()) > 2 && time.Now().Before(end) {
+		time.Sleep(time.Millisecond)
+	}
+	if n := launchers(); len(n) != 2 {
+		t.Errorf("%d launchers after actors with mounts of their own have ended, want 2", len(n))
+	}
+}
+
+// busybox is a program that needs no other file.
+func busybox(t *testing.T) string {
+	t.Helper()
+	const name = "/bin/busybox"
+	if _, err := os.Stat(name); err != nil {
+		spawntest.Lack(t, "%s (Debian package busybox-static)", name)
+	}
+	return name
+}
+
+// A start that fails leaves no launcher behind, at whatever step it fails.
+func TestFailedTemplatesLeaveNothing(t *testing.T) {
+	b := watched(t)
+	dir := spawntest.Dir(t)
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	mount := func(m rootfs.Mount) func(*spawn.Request) {
+		return func(r *spawn.Request) { r.Mounts = []rootfs.Mount{m} }
+	}
+	for name, c := range map[string]struct {
+		ctx    context.Context
+		change func(*spawn.Request)
+		want   error
+	}{
+		"no source":          {bounded(t), mount(rootfs.Mount{Source: dir + "/none", Target: "/data"}), unix.ENOENT},
+		"unwritable target":  {bounded(t), mount(rootfs.Mount{Source: dir, Target: "/usr/none/here"}), unix.EROFS},
+		"a file in the way":  {bounded(t), mount(rootfs.Mount{Source: dir, Target: "/etc/passwd/x"}), unix.ENOTDIR},
+		"no root":            {bounded(t), func(r *spawn.Request) { r.Root = rootfs.Source{Kind: rootfs.Dir, Path: dir + "/none"} }, unix.ENOENT},
+		"no archive":         {bounded(t), func(r *spawn.Request) { r.Root = rootfs.Source{Kind: rootfs.Tar, Path: dir + "/none"} }, unix.ENOENT},
+		"long host name":     {bounded(t), func(r *spawn.Request) { r.Hostname = strings.Repeat("h", 65) }, unix.EINVAL},
+		"cancelled, mounts":  {over, mount(rootfs.Mount{Source: dir, Target: "/data"}), context.Canceled},
+		"cancelled, its own": {over, func(r *spawn.Request) { r.Root = rootfs.Source{Kind: rootfs.Dir, Path: dir} }, context.Canceled},
+	} {
+		for range 4 {
+			r := request(t)
+			c.change(r)
+			startable(t, r, "true")
+			if p, err := b.Start(c.ctx, r); !errors.Is(err, c.want) || p != nil {
+				t.Errorf("%s: %v, %v, want %v", name, p, err, c.want)
+			}
+		}
+		end := time.Now().Add(10 * time.Second) // they end beside the caller
+		for len(launchers()) > 1 && time.Now().Before(end) {
+			time.Sleep(time.Millisecond)
+		}
+		if n := launchers(); len(n) > 1 { // the one of host names is shared
+			t.Errorf("%s: %d launchers are left", name, len(n))
+		}
+	}
+}
+
+// The caller's patience bounds a start, also where a launcher does not answer.
+func TestStoppedLauncher(t *testing.T) {
+	b := watched(t)
+	run(t, b, nil, "true")
+	pids := launchers()
+	if len(pids) != 1 {
+		t.Fatalf("launchers %v", pids)
+	}
+	if err := unix.Kill(pids[0], unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	r := request(t)
+	startable(t, r, "true")
+	result := make(chan error, 1)
+	go func() {
+		p, err := b.Start(ctx, r)
+		if p != nil {
+			p.Close()
+		}
+		result <- err
+	}()
+	select {
+	case err := <-result:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v, want the deadline", err)
+		}
+	case <-time.After(deadline / 4):
+		t.Error("the start does not heed its context")
+	}
+	if err := unix.Kill(pids[0], unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Close does not wait for a launcher that is stopped.
+func TestCloseOfAStoppedLauncher(t *testing.T) {
+	b := watched(t)
+	run(t, b, nil, "true")
+	for _, pid := range launchers() {
+		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := launchers(); len(n) != 0 {
+		t.Errorf("left: %v", n)
+	}
+}
+
+// A parked actor has its streams and waits for its program, which is named later.
+func TestPark(t *testing.T) {
+	b := watched(t)
+	for i := range 3 {
+		r := request(t)
+		out := startable(t, r)
+		p, err := b.Park(bounded(t), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Argv, r.Dir, r.Umask = []string{"sh", "-c", fmt.Sprintf("echo program %d; pwd; umask", i)}, "/usr", 0o077
+		a, err := p.Start(bounded(t), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if exit, err := a.Wait(bounded(t)); err != nil || exit.Status != 0 {
+			t.Errorf("%+v, %v", exit, err)
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+		if got, want := out(), fmt.Sprintf("program %d\n/usr\n0077\n", i); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	r := request(t)
+	startable(t, r)
+	p, err := b.Park(bounded(t), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, err := p.Start(bounded(t), r); err == nil || a != nil {
+		t.Errorf("a parked actor was started without a program: %v", a)
+	}
+	if p, err = b.Park(bounded(t), r); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestNetns(t *testing.T) {
+	b := watched(t)
+	run(t, b, nil, "true")
+	pooled, err := b.Netns(bounded(t), request(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pooled.Close()
+	link, err := os.Readlink(fmt.Sprint("/proc/self/fd/", pooled.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const show = "readlink /proc/self/ns/net; cat /sys/class/net/lo/operstate 2>/dev/null; grep -c . /proc/net/dev"
+	seen := map[string]bool{}
+	for name, c := range map[string]func(*spawn.Request){
+		"fresh": nil, "fresh again": nil, "alone": func(r *spawn.Request) { r.Alone = true },
+		"pooled": func(r *spawn.Request) { r.Netns = pooled }, "host": func(r *spawn.Request) { r.HostNetwork = true },
+	} {
+		got, _, _ := strings.Cut(run(t, b, c, "sh", "-c", show), "\n")
+		switch {
+		case !strings.HasPrefix(got, "net:["), seen[got]:
+			t.Errorf("%s: network namespace %q, which another one has", name, got)
+		case name == "pooled" && got != link, name == "host" && got != host, name != "host" && got == host, name != "pooled" && got == link:
+			t.Errorf("%s: network namespace %q; the host's is %s, the pooled %s", name, got, host, link)
+		}
+		seen[got] = true
+	}
+}
+
+func TestTimeNamespace(t *testing.T) {
+	if _, err := os.Stat("/proc/self/ns/time"); err != nil {
+		spawntest.Lack(t, "time namespaces: %v", err)
+	}
+	b := watched(t)
+	up := run(t, b, func(r *spawn.Request) { r.TimeNS = true }, "cut", "-d.", "-f1", "/proc/uptime")
+	if len(up) > 3 { // less than 100 seconds, since it has just begun
+		t.Errorf("the clock of boot time starts at %s", up)
+	}
+	if _, err := b.Start(bounded(t), func() *spawn.Request {
+		r := request(t)
+		r.TimeNS = true
+		startable(t, r, "no-such-program")
+		return r
+	}()); !errors.Is(err, unix.ENOENT) { // the error crosses to another image of memory
+		t.Error(err)
+	}
+}
+
+// archive is a root in a file.
+func archive(t *testing.T) string {
+	t.Helper()
+	program, err := os.ReadFile(busybox(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range []*tar.Header{
+		{Name: "bin/", Mode: 0o755, Typeflag: tar.TypeDir},
+		{Name: "bin/busybox", Mode: 0o755, Size: int64(len(program))},
+		{Name: "bin/sh", Typeflag: tar.TypeSymlink, Linkname: "busybox"},
+		{Name: "file", Mode: 0o644, Size: 5},
+	} {
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		content := program
+		if h.Size == 5 {
+			content = []byte("old\n\n")
+		}
+		if h.Size > 0 {
+			if _, err := w.Write(content); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(spawntest.Dir(t), "root.tar")
+	if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestRoots(t *testing.T) {
+	b := watched(t)
+	tarball := archive(t)
+	dir := spawntest.Dir(t)
+	if out, err := exec.Command("tar", "-xf", tarball, "-C", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	const script = "cat /file; echo new >/file && cat /file; echo made >/made && cat /made; /bin/busybox ls -d /proc/1 /dev/null"
+	for _, root := range []rootfs.Source{
+		{Kind: rootfs.Dir, Path: dir},
+		{Kind: rootfs.Dir, Path: dir, Writable: true},
+		{Kind: rootfs.Tar, Path: tarball},
+		{Kind: rootfs.Tar, Path: tarball, Writable: true},
+	} {
+		r := request(t)
+		r.Root, r.Scratch = root, spawn.Scratch{Bytes: 16 << 20, Inodes: 512}
+		out := startable(t, r, "/bin/sh", "-c", strings.ReplaceAll(script, "cat", "/bin/busybox cat"))
+		p, err := b.Start(bounded(t), r)
+		if err != nil {
+			t.Errorf("%+v: %v", root, err)
+			continue
+		}
+		exit, err := p.Wait(bounded(t))
+		if err != nil {
+			t.Error(err)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		text := out()
+		changed := strings.Contains(text, "old\n\nnew\nmade\n")
+		if !strings.HasPrefix(text, "old\n") || changed != root.Writable || !strings.Contains(text, "/dev/null\n/proc/1") || exit.Status != 0 {
+			t.Errorf("%+v: %+v, %q", root, exit, text)
+		}
+	}
+	if b, err := os.ReadFile(dir + "/file"); err != nil || string(b) != "old\n\n" {
+		t.Errorf("the root's own file is %q, %v", b, err)
+	}
+	if _, err := os.Stat(dir + "/made"); err == nil {
+		t.Error("the program made a file in the user's directory")
+	}
+}
+
+func TestMounts(t *testing.T) {
+	b := watched(t)
+	ro, rw := spawntest.Dir(t), spawntest.Dir(t)
+	for _, d := range []string{ro, rw} {
+		if err := os.WriteFile(d+"/file", []byte("host\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := run(t, b, func(r *spawn.Request) {
+		r.Mounts = []rootfs.Mount{{Source: ro, Target: "/data/ro"}, {Source: rw, Target: "/data/rw", Writable: true}, {Source: ro + "/file", Target: "/one/file"}}
+	}, "sh", "-c", "cat /data/ro/file /data/rw/file /one/file; echo x 2>&1 >/data/ro/file; echo x 2>&1 >/one/file; echo inside >/data/rw/made && stat -c %u /data/rw/made")
+	if !strings.HasPrefix(out, "host\nhost\nhost\n") || strings.Count(out, "Read-only file system") != 2 || !strings.HasSuffix(out, "\n1000\n") {
+		t.Errorf("%s", out)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(rw+"/made", &st); err != nil || int(st.Uid) != os.Geteuid() {
+		t.Errorf("what the program made belongs to %d here: %v", st.Uid, err)
+	}
+}
+
+// The same init, built now, passes what the committed one passes.
+func TestFreshObject(t *testing.T) {
+	compiler := map[string]string{"amd64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc"}[runtime.GOARCH]
+	if _, err := exec.LookPath(compiler); err != nil {
+		spawntest.Lack(t, "a compiler: %v", err)
+	}
+	object := filepath.Join(spawntest.Dir(t), "init")
+	if out, err := exec.Command("../launcher/init/build.sh", runtime.GOARCH, object).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	spawntest.Expect(t, spawntest.Again(t, os.Args[0], "^(TestConformance|TestRoots|TestMounts)$", spawntest.ObjectEnv+"="+object))
+}
+
+func TestExplainNeedsNothing(t *testing.T) {
+	spawntest.Watch(t)
+	b := native.New(native.Options{})
+	r := request(t)
+	r.Argv = []string{"true"}
+	sections, err := b.Explain(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range sections {
+		names = append(names, s.Name)
+		if len(s.Steps) == 0 || s.Runs == "" {
+			t.Errorf("%+v", s)
+		}
+	}
+	if !slices.Equal(names, []string{"setup", "prepare", "before", "after"}) {
+		t.Errorf("sections %q", names)
+	}
+	if n := launchers(); len(n) != 0 {
+		t.Error("a process was started to explain")
+	}
+}
