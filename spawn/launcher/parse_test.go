@@ -34,7 +34,7 @@ func sections(t *testing.T) [][]plan.Step {
 			step(plan.Confined, nil), step(plan.Exec, []uint64{3, 2}, "sh", "sh\x00-c\x00true\x00", "PATH=/bin\x00A=\x00", "/usr/bin::/bin:/"+strings.Repeat("x", 4090)),
 		},
 		// Strings around the sizes of the init's own buffers.
-		[]plan.Step{step(plan.Connect, []uint64{1, 1}, "/run/peer.sock", "actor", nonce[:15])},
+		[]plan.Step{step(plan.Connect, []uint64{1, 1}, "/run/peer.sock", "actor", nonce[:1])},
 		[]plan.Step{step(plan.Connect, []uint64{1, 1}, "/run/peer.sock", strings.Repeat("a", 64), nonce), step(plan.Hostname, nil, strings.Repeat("h", 9000))},
 		[]plan.Step{step(plan.Connect, []uint64{1, 1}, "/run/peer.sock", strings.Repeat("a", 300), nonce)},
 		[]plan.Step{step(plan.Connect, []uint64{1, 1}, strings.Repeat("p", 200), "actor", nonce)},

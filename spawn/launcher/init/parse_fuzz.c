@@ -61,7 +61,7 @@ static long sys6(long n, long a, long b, long c, long d, long e, long f) {
 		return -errors[chance() % 5];
 	}
 	case __NR_wait4: return -ECHILD;
-	case __NR_futex: net.done = 1; return 0;
+	case __NR_futex: net.at_work = 0; return 0;
 	case __NR_openat2: case __NR_openat: case __NR_fsopen: case __NR_open_tree: case __NR_chdir: case __NR_mkdirat:
 		slen((const char *)(n == __NR_fsopen || n == __NR_chdir ? a : b));
 		// fall through
@@ -69,9 +69,9 @@ static long sys6(long n, long a, long b, long c, long d, long e, long f) {
 	}
 }
 
-long clone_fn(u64 flags, void *stack_top, void (*fn)(void *), void *arg) {
-	(void)flags, (void)stack_top;
-	if (fn == make_netns) net.done = 1; // it would share our stack
+long clone_fn(u64 flags, void *stack_top, void (*fn)(void *), void *arg, u32 *tid) {
+	(void)flags, (void)stack_top, (void)tid;
+	if (fn == make_netns) net.at_work = 0; // it would share our stack
 	else if (chance() % 2) fn(arg);
 	return hostile() ? -EAGAIN : 7;
 }

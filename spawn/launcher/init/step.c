@@ -168,7 +168,8 @@ static long do_loopback(void) {
 
 // A network namespace takes as long to make as everything else together. A
 // helper that shares this process's memory and descriptors makes it meanwhile.
-static struct { u32 done; int fd; long err; } net;
+// at_work becomes 0 when it is done, by itself, or dead, by the kernel (CLONE_CHILD_CLEARTID).
+static struct { u32 at_work; int fd; long err; } net;
 
 static void make_netns(void *unused) {
 	(void)unused;
@@ -176,20 +177,20 @@ static void make_netns(void *unused) {
 	if (!r) r = do_loopback();
 	if (!r) r = sys(__NR_openat, AT_FDCWD_, "/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC, 0);
 	net.fd = (int)r, net.err = r < 0 ? r : 0;
-	__atomic_store_n(&net.done, 1, __ATOMIC_RELEASE);
-	sys(__NR_futex, &net.done, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
+	__atomic_store_n(&net.at_work, 0, __ATOMIC_RELEASE);
+	sys(__NR_futex, &net.at_work, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
 	quit(0); // a process of its own, reaped like any child
 }
 
 long start_netns(void) {
 	static u8 stack[8192] __attribute__((aligned(16)));
-	net.done = 0;
-	long r = clone_fn(CLONE_VM | CLONE_FILES | SIGCHLD, stack + sizeof stack, make_netns, 0);
+	net.at_work = 1, net.err = -ECHILD;
+	long r = clone_fn(CLONE_VM | CLONE_FILES | CLONE_CHILD_CLEARTID | SIGCHLD, stack + sizeof stack, make_netns, 0, &net.at_work);
 	return r < 0 ? r : 0;
 }
 
 static long join_netns(void) {
-	while (!__atomic_load_n(&net.done, __ATOMIC_ACQUIRE)) sys(__NR_futex, &net.done, 0 /* FUTEX_WAIT */, 0, 0, 0, 0);
+	while (__atomic_load_n(&net.at_work, __ATOMIC_ACQUIRE)) sys(__NR_futex, &net.at_work, 0 /* FUTEX_WAIT */, 1, 0, 0, 0);
 	if (net.err) return net.err;
 	long r = sys(__NR_setns, net.fd, CLONE_NEWNET);
 	sys(__NR_close, net.fd);
@@ -348,7 +349,7 @@ static long do_fork(struct ctx *c, struct step *s, const u8 *p, const u8 *end, u
 	struct forked f = {c, p, end, index, section};
 	// vfork: the parent sleeps until exec or exit, so whether exec worked is a shared variable. A time
 	// namespace needs a memory image of its own (n[0]).
-	c->program = clone_fn(CLONE_VFORK | SIGCHLD | (s->n[0] ? 0 : CLONE_VM), stack + sizeof stack, program, &f);
+	c->program = clone_fn(CLONE_VFORK | SIGCHLD | (s->n[0] ? 0 : CLONE_VM), stack + sizeof stack, program, &f, 0);
 	return c->program < 0 ? c->program : c->fail->err ? -(long)c->fail->err : 0;
 }
 

@@ -54,8 +54,8 @@ static inline long sys6(long n, long a, long b, long c, long d, long e, long f) 
 #define S5(n, a, b, c, d, e) sys6(n, L(a), L(b), L(c), L(d), L(e), 0)
 #define S6(n, a, b, c, d, e, f) sys6(n, L(a), L(b), L(c), L(d), L(e), L(f))
 
-// clone_fn clones with a stack of its own and calls fn(arg) there; fn never returns.
-long clone_fn(u64 flags, void *stack_top, void (*fn)(void *), void *arg);
+// clone_fn clones with a stack of its own and calls fn(arg) there; fn never returns. tid is for CLONE_CHILD_CLEARTID.
+long clone_fn(u64 flags, void *stack_top, void (*fn)(void *), void *arg, u32 *tid);
 
 // What libc would have declared.
 struct iovec { void *base; u64 len; };
