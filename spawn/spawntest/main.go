@@ -159,10 +159,11 @@ func Self(t testing.TB) string {
 	return name
 }
 
-// Again prepares a run of the test binary, for the tests that match pattern.
-func Again(t testing.TB, self, pattern string, env ...string) *exec.Cmd {
+// Again prepares a run of the test binary self, for the tests that match
+// pattern and do not match skip ("": none).
+func Again(t testing.TB, self, pattern, skip string, env ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), self, "-test.run", pattern, "-test.timeout", "5m", "-test.v")
+	cmd := exec.CommandContext(t.Context(), self, "-test.run", pattern, "-test.skip", skip, "-test.timeout", "5m", "-test.v")
 	cmd.Env = append(os.Environ(), append(env, "GORACE=atexit_sleep_ms=0")...)
 	return cmd
 }
@@ -171,26 +172,29 @@ func Again(t testing.TB, self, pattern string, env ...string) *exec.Cmd {
 func Expect(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS") {
-		t.Errorf("%v\n%s", err, out)
-		return
-	}
+	var told strings.Builder
 	for line := range strings.Lines(string(out)) {
-		if strings.Contains(line, "--- SKIP") {
-			t.Log(strings.TrimSpace(line))
+		if !strings.HasPrefix(line, "=== ") && !strings.Contains(line, "--- PASS") {
+			told.WriteString(line)
 		}
+	}
+	if err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Errorf("%v\n%s", err, told.String())
+	} else {
+		t.Log("passed; of what was said:\n", told.String())
 	}
 }
 
-// AsUser runs the tests that match pattern once more as an ordinary user.
-func AsUser(t *testing.T, pattern string) {
+// AsUser runs the tests of this binary, but for those that match skip, once
+// more as an ordinary user.
+func AsUser(t *testing.T, skip string) {
 	Root(t)
 	self := Self(t)
 	home := Dir(t)
 	if err := os.Chown(home, Ordinary, Ordinary); err != nil {
 		t.Fatal(err)
 	}
-	cmd := Again(t, self, pattern, "TMPDIR="+home, "HOME="+home)
+	cmd := Again(t, self, ".", "^"+t.Name()+"$|"+skip, "TMPDIR="+home, "HOME="+home)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: Ordinary, Gid: Ordinary}}
 	Expect(t, cmd)
 }

@@ -425,7 +425,7 @@ static long parse(const u8 *p, const u8 *end, struct step *s) {
 	memcpy(&s->size, p + 4, 4);
 	if (s->size < 8 || s->size % 8 || s->size > end - p) return -EBADMSG;
 	if (s->kind == 0 || s->kind >= KIND_END) return -ENOSYS;
-	if ((s->nn << 4 | s->ns) != shape[s->kind]) return -EBADMSG;
+	if (s->nn != shape[s->kind] >> 4 || s->ns != (shape[s->kind] & 15)) return -EBADMSG;
 	end = p + s->size, p += 8;
 	if (end - p < s->nn * 8) return -EBADMSG;
 	memcpy(s->n, p, s->nn * 8ul);
