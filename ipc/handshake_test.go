@@ -169,9 +169,6 @@ func TestHelloIsBounded(t *testing.T) {
 	}
 }
 
-//go:fix inline
-func ptr(h Hello) *Hello { return new(h) }
-
 // TestStrangers has other processes knock before the right one does.
 func TestStrangers(t *testing.T) {
 	for _, n := range []int{1, MaxStrangers, MaxStrangers + 1} {

@@ -221,7 +221,7 @@ func FuzzPlan(f *testing.F) {
 		go func() {
 			fail, err := l.RunBytes(b)
 			if fail != nil && (fail.Errno == 0 || fail.Errno > 4095 || fail.Section != "setup") {
-				err = fmt.Errorf("an answer that cannot be: %#v", fail)
+				err = fmt.Errorf("an answer that cannot be: section %s, step %v, index %d: %w", fail.Section, fail.Step, fail.Index, fail)
 			}
 			answered <- err
 		}()

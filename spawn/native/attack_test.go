@@ -1,6 +1,7 @@
 package native_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -29,7 +30,7 @@ func attack() {
 		os.Exit(3)
 	}
 	try := func(name string, err error) {
-		if errno, ok := err.(syscall.Errno); ok {
+		if errno, ok := errors.AsType[syscall.Errno](err); ok {
 			fmt.Printf("%s: %s\n", name, unix.ErrnoName(errno))
 		} else if err != nil {
 			fmt.Printf("%s: %v\n", name, err)
@@ -75,13 +76,13 @@ func attack() {
 	}
 	for _, d := range []string{"fd", "fdinfo", "root/", "cwd/", "map_files"} {
 		_, err := os.ReadDir("/proc/1/" + d)
-		if path, ok := err.(*os.PathError); ok {
+		if path, ok := errors.AsType[*os.PathError](err); ok {
 			err = path.Err
 		}
 		try("list "+d, err)
 	}
 	_, err = os.Readlink("/proc/1/fd/0")
-	if path, ok := err.(*os.PathError); ok {
+	if path, ok := errors.AsType[*os.PathError](err); ok {
 		err = path.Err
 	}
 	try("readlink fd/0", err)

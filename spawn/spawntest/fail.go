@@ -52,7 +52,7 @@ func testNotFound(t *testing.T, s *suite) {
 		}
 		wantStep(t, err, errno, true)
 	}
-	if out, _ := s.output(t, b, nil, "echo", "after"); out != "after\n" { // the backend is none the worse
+	if out := s.output(t, b, nil, "echo", "after"); out != "after\n" { // the backend is none the worse
 		t.Errorf("%q", out)
 	}
 }
@@ -133,7 +133,7 @@ func testBootDeath(t *testing.T, s *suite) {
 			t.Errorf("%s: %#v, want step %v", c.name, step, c.step)
 		}
 	}
-	if out, _ := s.output(t, b, nil, "echo", "after"); out != "after\n" {
+	if out := s.output(t, b, nil, "echo", "after"); out != "after\n" {
 		t.Errorf("%q", out)
 	}
 }
@@ -278,7 +278,7 @@ func testDescriptorsExhausted(t *testing.T, s *suite) {
 		select {
 		case err = <-done:
 		case <-time.After(deadline / 2):
-			err = errors.New("Start hangs")
+			err = errors.New("it hangs")
 		}
 		for _, fd := range taken {
 			unix.Close(fd)
@@ -297,7 +297,7 @@ func testDescriptorsExhausted(t *testing.T, s *suite) {
 	if failed == 0 {
 		t.Error("no start ever failed, so this tested nothing")
 	}
-	if out, _ := s.output(t, b, nil, "echo", "after"); out != "after\n" {
+	if out := s.output(t, b, nil, "echo", "after"); out != "after\n" {
 		t.Errorf("%q", out)
 	}
 }

@@ -50,16 +50,16 @@ func testStdio(t *testing.T, s *suite) {
 func testArgvAndEnv(t *testing.T, s *suite) {
 	b := s.open(t)
 	args := []string{"", " ", "a b", "$HOME", "'\"\\", "-n", "\x01\xff\xfe", "line\nline", "ü", strings.Repeat("x", 5000)}
-	out, _ := s.output(t, b, nil, append([]string{"sh", "-c", `printf '%s\0' "$@"`, "sh"}, args...)...)
+	out := s.output(t, b, nil, append([]string{"sh", "-c", `printf '%s\0' "$@"`, "sh"}, args...)...)
 	if want := strings.Join(args, "\x00") + "\x00"; out != want {
 		t.Errorf("arguments %q arrived as %q", want, out)
 	}
 	env := []string{"PATH=/usr/bin:/bin", "EMPTY=", "B=2", "A=1", "B=3", "SP ACE=x y", "UTF=ü\xff", "NL=a\nb", "LONG=" + strings.Repeat("y", 5000), "=odd", "no-equals-sign"}
-	out, _ = s.output(t, b, func(r *spawn.Request) { r.Env = env }, "/usr/bin/env", "-0")
+	out = s.output(t, b, func(r *spawn.Request) { r.Env = env }, "/usr/bin/env", "-0")
 	if want := strings.Join(env, "\x00") + "\x00"; out != want {
 		t.Errorf("the environment %q arrived as %q", want, out)
 	}
-	if out, _ = s.output(t, b, func(r *spawn.Request) { r.Env = nil }, "/usr/bin/env", "-0"); out != "" {
+	if out = s.output(t, b, func(r *spawn.Request) { r.Env = nil }, "/usr/bin/env", "-0"); out != "" {
 		t.Errorf("an empty environment arrived as %q", out)
 	}
 }
@@ -75,7 +75,7 @@ func testBigArgv(t *testing.T, s *suite) {
 				env = append(env, fmt.Sprintf("V%d=%0100d", i, i))
 			}
 		}
-		out, _ := s.output(t, b, func(r *spawn.Request) { r.Env = env }, append([]string{"sh", "-c", `printf '%s\0' "$@"; env -0`, "sh"}, args...)...)
+		out := s.output(t, b, func(r *spawn.Request) { r.Env = env }, append([]string{"sh", "-c", `printf '%s\0' "$@"; env -0`, "sh"}, args...)...)
 		got := strings.Split(strings.TrimSuffix(out, "\x00"), "\x00")
 		if len(got) < n || strings.Join(got[:n], " ") != strings.Join(args, " ") || !strings.Contains(out, env[len(env)-1]+"\x00") {
 			t.Errorf("%d arguments and %d variables arrived as %d words", n, len(env), len(got))
@@ -99,7 +99,7 @@ func testSearchesPath(t *testing.T, s *suite) {
 		return func(r *spawn.Request) { r.Env = []string{"PATH=/shadowed", "PATH=" + p} }
 	}
 	for _, p := range []string{"/usr/bin:/bin", ":/no/such:/usr/bin:/bin", "/etc/passwd:/bin:/usr/bin:", "/:/bin:/usr/bin"} {
-		if out, _ := s.output(t, b, path(p), "echo", "found"); out != "found\n" {
+		if out := s.output(t, b, path(p), "echo", "found"); out != "found\n" {
 			t.Errorf("PATH=%s: %q", p, out)
 		}
 	}
@@ -123,7 +123,7 @@ func testFacts(t *testing.T, s *suite) {
 	mask := make([]byte, 8*(cpu/64+1))
 	mask[cpu/8] = 1 << (cpu % 8)
 	var req *spawn.Request
-	out, _ := s.output(t, b, func(r *spawn.Request) {
+	out := s.output(t, b, func(r *spawn.Request) {
 		req = r
 		r.Dir, r.Umask, r.Affinity = "/usr", 0o031, mask
 		r.Rlimits = []spawn.Rlimit{{Resource: spawn.RlimitNofile, Soft: 61, Hard: 67}, {Resource: spawn.RlimitCore}, {Resource: spawn.RlimitFsize, Soft: 8192, Hard: 8192}}
@@ -154,7 +154,7 @@ func testDescriptors(t *testing.T, s *suite) {
 	}
 	t.Cleanup(func() { unix.Close(leaky) })
 	b := s.open(t)
-	out, _ := s.output(t, b, nil, "ls", "/proc/self/fd") // 3 is what ls reads
+	out := s.output(t, b, nil, "ls", "/proc/self/fd") // 3 is what ls reads
 	if out != "0\n1\n2\n3\n" {
 		t.Errorf("the program has the descriptors %q", out)
 	}
@@ -178,7 +178,7 @@ func testDescriptors(t *testing.T, s *suite) {
 func testSignalState(t *testing.T, s *suite) {
 	Ignore(t, unix.SIGCHLD, unix.SIGPIPE, unix.SIGHUP, unix.SIGTERM)
 	b := s.open(t)
-	out, _ := s.output(t, b, nil, "grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status")
+	out := s.output(t, b, nil, "grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status")
 	for _, line := range []string{"SigBlk:\t0000000000000000\n", "SigIgn:\t0000000000000000\n"} {
 		if !strings.Contains(out, line) {
 			t.Errorf("the program has %q", out)

@@ -93,7 +93,7 @@ func Warm(t testing.TB, newBackend func(testing.TB) spawn.Backend, request func(
 	t.Helper()
 	s := &suite{newBackend, request, nil}
 	b := s.open(t)
-	if out, _ := s.output(t, b, nil, "echo", "warm"); out != "warm\n" {
+	if out := s.output(t, b, nil, "echo", "warm"); out != "warm\n" {
 		t.Fatalf("echo warm: %q", out)
 	}
 	if err := b.Close(); err != nil {
@@ -262,7 +262,7 @@ func (p *program) wait() spawn.Exit {
 }
 
 // output runs argv to a proper end.
-func (s *suite) output(t testing.TB, b spawn.Backend, change func(*spawn.Request), argv ...string) (string, spawn.Exit) {
+func (s *suite) output(t testing.TB, b spawn.Backend, change func(*spawn.Request), argv ...string) string {
 	t.Helper()
 	p := s.start(t, b, change, argv...)
 	p.stdin.Close()
@@ -274,5 +274,5 @@ func (s *suite) output(t testing.TB, b spawn.Backend, change func(*spawn.Request
 	if err := p.Close(); err != nil {
 		t.Error(err)
 	}
-	return out, exit
+	return out
 }

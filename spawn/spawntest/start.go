@@ -166,7 +166,7 @@ func testPhasesAndUsage(t *testing.T, s *suite) {
 func testOneAfterAnother(t *testing.T, s *suite) {
 	b := s.open(t)
 	for i := range Rounds(30, 2000) {
-		if out, _ := s.output(t, b, nil, "echo", fmt.Sprint(i)); out != fmt.Sprintln(i) {
+		if out := s.output(t, b, nil, "echo", fmt.Sprint(i)); out != fmt.Sprintln(i) {
 			t.Fatalf("round %d: %q", i, out)
 		}
 	}
@@ -218,7 +218,7 @@ func testConcurrently(t *testing.T, s *suite) {
 func testHidden(t *testing.T, s *suite) {
 	b := s.open(t)
 	other := s.start(t, b, nil, "cat")
-	out, _ := s.output(t, b, nil, "sh", "-c", `echo $PPID; for d in /proc/[0-9]*; do read -r name <$d/comm && echo $name; done`)
+	out := s.output(t, b, nil, "sh", "-c", `echo $PPID; for d in /proc/[0-9]*; do read -r name <$d/comm && echo $name; done`)
 	names := strings.Fields(out)
 	inits, programs := 0, 0
 	for _, name := range names[1:] {
