@@ -54,6 +54,4 @@ func TestKills(t *testing.T) {
 	spawntest.Kills(t, newBackend, request, spawntest.Launcher, spawntest.Init)
 }
 
-func TestAsUser(t *testing.T) {
-	spawntest.AsUser(t, "^(TestConformance|TestKills|TestAttacksOnInit|TestFloodOfConnections|TestMountsTellNothing|TestLaunchersAreShared|TestFailedTemplatesLeaveNothing|TestPark|TestNetns|TestTimeNamespace|TestRoots|TestMounts)$")
-}
+func TestAsUser(t *testing.T) { spawntest.AsUser(t, "TestFreshObject") }

@@ -441,7 +441,7 @@ func TestFreshObject(t *testing.T) {
 	if out, err := exec.Command("../launcher/init/build.sh", runtime.GOARCH, object).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	spawntest.Expect(t, spawntest.Again(t, os.Args[0], "^(TestConformance|TestRoots|TestMounts)$", spawntest.ObjectEnv+"="+object))
+	spawntest.Expect(t, spawntest.Again(t, os.Args[0], "^(TestConformance|TestRoots|TestMounts)$", "", spawntest.ObjectEnv+"="+object))
 }
 
 func TestExplainNeedsNothing(t *testing.T) {

@@ -99,7 +99,7 @@ func (s *suite) killSupervisor(t *testing.T) {
 	pattern := regexp.MustCompile(`/.*`).ReplaceAllString(t.Name(), "")
 	late := 0
 	for range Rounds(60, 500) {
-		cmd := Again(t, self, "^"+pattern+"$", victimEnv+"=1", "TMPDIR="+Dir(t))
+		cmd := Again(t, self, "^"+pattern+"$", "", victimEnv+"=1", "TMPDIR="+Dir(t))
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)

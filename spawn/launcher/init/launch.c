@@ -14,7 +14,7 @@ enum { CTL = 3, MAX_CHILDREN = 32768, MAX_FDS = 24, NO_SLOT = 0xff };
 
 struct req { u32 op, id; u64 clone_flags; u32 plan, before, uidmap, gidmap, nfds, flags, into, pad; };
 struct event { u32 type, id; struct fail fail; i64 status, user_us, system_us, maxrss_kib, inblock, oublock; };
-struct child { int pid; u32 id; char socket[56]; };
+struct child { int pid; u32 id; char socket[108]; };
 
 static struct child *children;    // live sandboxes, by slot; grows on touch
 static volatile struct fail *fails; // shared with each child: how it reports a step that failed before it could connect
