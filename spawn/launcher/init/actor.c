@@ -98,7 +98,7 @@ void kill_children(int (*spare)(long pid)) {
 	u64 n = slen(path), m = slen(t);
 	memcpy(path + n, t, m);
 	memcpy(path + n + m, "/children", 10);
-	for (;;) {
+	for (int empty = 0; empty < 3;) { // proc(5): a listing may miss some while others exit
 		static char buf[4096];
 		long fd = sys(__NR_openat, AT_FDCWD_, path, O_RDONLY | O_CLOEXEC, 0), len = fd < 0 ? fd : sys(__NR_read, fd, buf, sizeof buf);
 		if (fd >= 0) sys(__NR_close, fd);
@@ -110,8 +110,8 @@ void kill_children(int (*spare)(long pid)) {
 				pid = 0;
 			}
 		}
-		if (!last) return;
-		sys(__NR_wait4, last, 0, 0, 0);
+		empty = last ? 0 : empty + 1;
+		if (last) sys(__NR_wait4, last, 0, 0, 0);
 	}
 }
 
@@ -161,6 +161,7 @@ static _Noreturn void serve(struct ctx *c) {
 
 _Noreturn void actor(struct ctx *c, const u8 *before, u32 len) {
 	sys(__NR_prctl, PR_SET_NAME, "sandboxd-init", 0, 0, 0);
+	c->self = sys(__NR_getpid);
 	if (!c->pidns) sys(__NR_prctl, PR_SET_PDEATHSIG, ORPHANED, 0, 0, 0);
 	if (run(c, before, len, SECTION_BEFORE) < 0) quit(125);
 	long r = run(c, c->rest, c->rest_len, SECTION_AFTER);

@@ -31,6 +31,7 @@ struct ctx {
 	int keep_kill; // init keeps CAP_KILL, because the program has another uid
 	int pidns;     // init is PID 1 of its own pid namespace
 	const char *socket; // name that LISTEN made, for the launcher to remove at the end
+	long self;     // pid of the init
 	long program;  // pid of the program, after FORK
 	u8 *rest;      // the second half of the plan, from Welcome
 	u32 rest_len;

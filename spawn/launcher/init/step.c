@@ -300,7 +300,14 @@ static long unpack(const char *p, u32 len, u64 n, const char **v) {
 	return p == end ? 0 : -EBADMSG;
 }
 
-static long do_exec(struct step *s) {
+// die_with_init makes the kernel kill the program with its init where no pid namespace does. A change of id undoes it.
+static void die_with_init(struct ctx *c) {
+	if (c->pidns || sys(__NR_getpid) == c->self) return;
+	sys(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (sys(__NR_getppid) != c->self) quit(1); // it was dead already
+}
+
+static long do_exec(struct ctx *c, struct step *s) {
 	static const char *small[256];
 	static char path[4096];
 	const char **argv = small, *name = s->s[0], *dir = s->s[3];
@@ -312,6 +319,7 @@ static long do_exec(struct step *s) {
 		argv = (const char **)m;
 	}
 	const char **envp = argv + s->n[0] + 1;
+	die_with_init(c);
 	if (unpack(s->s[1], s->len[1], s->n[0], argv) || unpack(s->s[2], s->len[2], s->n[1], envp)) return -EBADMSG;
 	if (!s->len[3]) return sys(__NR_execve, name, argv, envp);
 	long worst = -ENOENT;
@@ -340,6 +348,7 @@ static void program(void *arg) {
 	struct forked *f = arg;
 	u64 none = 0;
 	sys(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
+	die_with_init(f->c);
 	run_from(f->c, f->p, f->end, f->index, f->section);
 	quit(1);
 }
@@ -397,7 +406,7 @@ static long step(struct ctx *c, struct step *s) {
 	case SECCOMP: return do_seccomp(c, s);
 	case CLOSE_FROM: return sys(__NR_close_range, n[0], ~0u, CLOSE_RANGE_CLOEXEC);
 	case CONFINED: return do_confined(c);
-	case EXEC: return do_exec(s);
+	case EXEC: return do_exec(c, s);
 	}
 	return -ENOSYS;
 }
