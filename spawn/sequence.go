@@ -107,6 +107,8 @@ func (a *actor) accept(ctx context.Context, id Identity, before []plan.Step) err
 	if err != nil {
 		return a.bootError(ctx, err, before)
 	}
+	// Nobody else may connect from here on. The close, which takes longer, comes once Welcome is on its way.
+	_ = unix.Shutdown(a.child.Returned[0], unix.SHUT_RDWR)
 	return nil
 }
 
@@ -152,7 +154,6 @@ func (a *actor) finish(ctx context.Context, epoch uint64, after []plan.Step, ins
 	if err := ipc.SendWelcome(ctx, a.conn, ipc.Welcome{Epoch: epoch, Plan: rest}); err != nil {
 		return err
 	}
-	// Nothing untrusted runs yet, so that the socket closes in time and yet costs the start nothing.
 	a.listener.Close()
 	_, a.terminal, err = ipc.AwaitReady(ctx, a.conn, confined)
 	if err == nil && !inspected {

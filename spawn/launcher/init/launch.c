@@ -158,7 +158,7 @@ static void op_spawn(struct req *q, u8 *plan, struct ctx *c, int sigfd) {
 		long m = maps(q, r, plan + q->plan + q->before);
 		if (m < 0) { // the child reads EOF from the pipe and ends; its exit is still announced
 			e.fail.err = (u16)-m, e.fail.step = SYNC, e.fail.section = SECTION_BEFORE;
-			fails[i].err = e.fail.err, fails[i].step = SYNC, fails[i].section = SECTION_BEFORE;
+			if (!fails[i].err) fails[i].err = e.fail.err, fails[i].step = SYNC, fails[i].section = SECTION_BEFORE; // the child's own story wins
 		} else sys(__NR_write, hold[1], "", 1);
 		e.type = EV_SPAWNED;
 	}
