@@ -94,7 +94,7 @@ func (a *Actor) start(ctx context.Context, start time.Time) (err error) {
 		Warm(context.Context, *spawn.Request)
 	}); ok { // the launcher starts while the cgroup is made
 		warm := *q
-		go w.Warm(ctx, &warm)
+		w.Warm(ctx, &warm)
 	} else if err := a.makePrivate(); err != nil {
 		return err
 	}

@@ -97,7 +97,7 @@ func (b *Backend) Prestart(r *spawn.Request) {
 	spare := make(chan spared, 1)
 	b.spare = spare
 	if r != nil {
-		go b.Warm(context.Background(), r)
+		b.Warm(context.Background(), r)
 	}
 	o := b.launcherOptions(true)
 	o.Netns = o.MapIDs == nil
@@ -133,10 +133,22 @@ func (b *Backend) Name() string { return "native" }
 // Rootless reports whether actors run below a user namespace of an ordinary user.
 func (b *Backend) Rootless() bool { return b.rootless }
 
-// Warm starts and prepares the launcher that r will need, so that this runs
-// beside the caller's own work. Errors show in Start.
+// Warm starts and prepares the launcher that r will need, beside the caller's
+// own work: it does not wait, and r must not change. Errors show in Start.
 func (b *Backend) Warm(ctx context.Context, r *spawn.Request) {
-	_, _ = b.launcher(ctx, newTemplate(r, b.rootless))
+	b.beside(func() { _, _ = b.launcher(ctx, newTemplate(r, b.rootless)) })
+}
+
+// beside runs f while the caller goes on; Close waits for it. After Close has begun it is simply run.
+func (b *Backend) beside(f func()) {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		f()
+		return
+	}
+	b.closing.Go(f)
+	b.mu.Unlock()
 }
 
 // Start implements spawn.Backend.
@@ -316,7 +328,7 @@ func (b *Backend) launcher(ctx context.Context, t template) (*entry, error) {
 		case <-e.ready:
 		case <-ctx.Done():
 			if t.dedicated() {
-				b.closing.Go(func() {
+				b.beside(func() {
 					<-e.ready
 					b.release(t, e)
 				})
@@ -346,7 +358,7 @@ func (b *Backend) release(t template, e *entry) {
 	}
 	if e.launcher != nil {
 		e.launcher.Kill()
-		b.closing.Go(func() { e.launcher.Close() }) // it dies beside the caller's own clean-up; Close waits for it
+		b.beside(func() { e.launcher.Close() }) // it dies beside the caller's own clean-up; Close waits for it
 	}
 }
 
