@@ -85,6 +85,10 @@ func testInspect(t *testing.T, s *suite) {
 	if written != 0 {
 		t.Error("the program wrote before it was inspected")
 	}
+	// Start may return before the program is executed; its first word says that it was.
+	if _, err := outR.Read(make([]byte, 16)); err != nil {
+		t.Error(err)
+	}
 	if seen == 0 || seen == p.PID() || comm(seen) != "sh" {
 		t.Errorf("inspected was %d, which is %q; the init is %d", seen, comm(seen), p.PID())
 	}
