@@ -46,6 +46,9 @@ func attacks(outside string) []attack {
 		{name: "dotdot inside", archive: end(dir("a"), file("a/../../outside/new", "x")), want: unpack.ErrEscape},
 		{name: "dotdot that stays in", archive: end(dir("a"), file("a/../b", "x")), want: unpack.ErrEscape},
 		{name: "dotdot last", archive: end(dir("a/..")), want: unpack.ErrEscape},
+		{name: "dotdot behind a dot", archive: end(file("./../outside/new", "x")), want: unpack.ErrEscape},
+		{name: "dotdot by PAX, the second time", archive: end(pax('x', "path", "f", "path", "../outside/new"), file("f", "x")), want: unpack.ErrEscape},
+		{name: "dotdot by GNU long name, over a harmless name", archive: end(header('L', "././@LongLink", "", 0, 15), pad("../outside/new\x00"), file("f", "x")), want: unpack.ErrEscape},
 		{name: "dotdot of a device", archive: end(device('3', "../outside/null")), want: unpack.ErrEscape},
 		{name: "empty name", archive: end(file("", "x")), want: unpack.ErrName},
 		{name: "dot as a file", archive: end(file(".", "x")), want: unpack.ErrName},
@@ -113,6 +116,7 @@ func attacks(outside string) []attack {
 		},
 		{name: "directory below a link", archive: end(symlink("l", "../outside"), dir("l/new")), want: unpack.ErrParent},
 		{name: "link below a link", archive: end(symlink("l", outside), symlink("l/new", "x")), want: unpack.ErrParent},
+		{name: "more links than the kernel follows", archive: end(symlink("l", "."), file(strings.Repeat("l/", 100)+"f", "x")), want: unpack.ErrParent},
 		{name: "link to itself", archive: end(symlink("l", "l"), file("l/f", "x")), want: unpack.ErrParent},
 		{name: "magic link", archive: end(symlink("l", "/proc/self/cwd"), file("l/f", "x")), want: unpack.ErrParent},
 		{name: "link without target", archive: end(symlink("l", "")), want: unpack.ErrName},
@@ -124,6 +128,15 @@ func attacks(outside string) []attack {
 		{name: "hard link out, climbing", archive: end(hardlink("h", "../outside/secret")), want: unpack.ErrEscape},
 		{name: "hard link through a link", archive: end(symlink("l", outside), hardlink("h", "l/secret")), want: unpack.ErrLink},
 		{name: "hard link through a climbing link", archive: end(symlink("l", "../outside"), hardlink("h", "l/secret"), file("h", "x")), want: unpack.ErrLink},
+		{name: "hard link out by PAX", archive: end(file("f", "x"), pax('x', "linkpath", outside+"/secret"), hardlink("h", "f")), want: unpack.ErrEscape},
+		{name: "hard link out by GNU long link", archive: end(file("f", "x"), header('K', "././@LongLink", "", 0, 18), pad("../outside/secret\x00"), hardlink("h", "f")), want: unpack.ErrEscape},
+		{
+			name: "hard link through a link inside, then a new file", archive: end(dir("d"), file("d/f", "x"), symlink("l", "/d"), hardlink("h", "l/f"), symlink("l2", "../../d/."), file("l2/f", "y")),
+			check: func(t *testing.T, root string, _ unpack.Stats) {
+				wantFile(t, root, "h", "x")
+				wantFile(t, root, "d/f", "y")
+			},
+		},
 		{name: "hard link below a link", archive: end(file("f", "x"), symlink("l", outside), hardlink("l/h", "f")), want: unpack.ErrParent},
 		{name: "hard link to nothing", archive: end(hardlink("h", "f")), want: unpack.ErrLink},
 		{name: "hard link to a directory", archive: end(dir("d"), hardlink("h", "d")), want: unpack.ErrLink},
@@ -181,6 +194,28 @@ func attacks(outside string) []attack {
 				wantMode(t, root, "tmp", 0o777|os.ModeSticky)
 			},
 		},
+		{
+			name: "every bit of the mode, no owner's", archive: end(odd(file("su", "x")), odd(dir("tmp")), odd(symlink("l", "su")), odd(hardlink("h", "su"))),
+			check: func(t *testing.T, root string, _ unpack.Stats) {
+				wantMode(t, root, "su", 0o777)
+				wantMode(t, root, "tmp", 0o777|os.ModeSticky)
+			},
+		},
+		{
+			name: "times without end", archive: end(
+				pax('x', "mtime", "9223372036854775807.999999999"), file("late", "x"), pax('x', "mtime", "-9223372036854775808"), dir("early"),
+				pax('x', "mtime", "9223372036854775807"), symlink("l", "late"), file("early/f", "x")),
+			check: func(t *testing.T, root string, _ unpack.Stats) { wantNames(t, root, "early", "l", "late") },
+		},
+		{
+			name: "files of the old kinds", archive: end(member(0, "v7", "", 0o644, "x"), member(0, "d/", "", 0o755, ""), member('7', "cont", "", 0o644, "y")),
+			check: func(t *testing.T, root string, _ unpack.Stats) {
+				wantFile(t, root, "v7", "x")
+				wantFile(t, root, "cont", "y")
+				wantNames(t, filepath.Join(root, "d"))
+			},
+		},
+		{name: "entries in the body of a hard link", archive: end(file("f", "x"), header('1', "h", "f", 0o644, 1024), file("../outside/new", "x")), want: unpack.ErrEscape},
 		{
 			name: "extended attributes", archive: end(pax('x', "SCHILY.xattr.security.capability", "\x01\x00\x00\x02\xff\xff\xff\xff", "SCHILY.xattr.user.x", "y", "LIBARCHIVE.xattr.user.z", "eg=="), file("f", "x")),
 			check: func(t *testing.T, root string, _ unpack.Stats) {
@@ -299,6 +334,12 @@ func TestAttacks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// odd gives an entry the mode and the owners that nobody has: -1.
+func odd(entry []byte) []byte {
+	copy(entry[100:], strings.Repeat("\xff", 24))
+	return append(sum(entry[:512]), entry[512:]...)
 }
 
 func repeat(b []byte, n int) (all [][]byte) {
