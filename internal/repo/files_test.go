@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"go/ast"
 	"os"
 	"path"
 	"path/filepath"
@@ -119,6 +120,49 @@ func anchors(text string) map[string]bool {
 		}, m[1])] = true
 	}
 	return all
+}
+
+var (
+	claimed = regexp.MustCompile("`([a-z/]+)`|\\b(?:Test|Fuzz)[A-Z]\\w*")
+	row     = regexp.MustCompile(`(?m)^\|.*\| (.*?) \|$`)
+)
+
+// Every claim of SECURITY.md names tests that there are, each after the package that has it.
+func TestSecurityClaims(t *testing.T) {
+	tests := map[string]bool{}
+	for _, s := range sources(t) {
+		for _, d := range s.file.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && s.test() && fn.Recv == nil {
+				tests[path.Dir(s.path)+" "+fn.Name.Name] = true
+			}
+		}
+	}
+	rows := row.FindAllStringSubmatch(read(t, "SECURITY.md"), -1)
+	if len(rows) < 10 {
+		t.Fatalf("found %d rows", len(rows))
+	}
+	for _, r := range rows[1:] { // below the head
+		for group := range strings.SplitSeq(r[1], ";") {
+			var dirs, names []string
+			for _, m := range claimed.FindAllStringSubmatch(group, -1) {
+				if m[1] != "" {
+					dirs = append(dirs, m[1])
+				} else {
+					names = append(names, m[0])
+				}
+			}
+			if len(dirs) == 0 || len(names) == 0 {
+				t.Errorf("%q names no package with a test of it", group)
+			}
+			for _, dir := range dirs {
+				for _, name := range names {
+					if !tests[dir+" "+name] {
+						t.Errorf("there is no %s in %s", name, dir)
+					}
+				}
+			}
+		}
+	}
 }
 
 func TestAnchors(t *testing.T) {
