@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Asks govulncheck for known vulnerabilities that our code reaches: scripts/vuln.sh GOVULNCHECK.
-# It needs the public database; without a network the answer is "not run".
+# It needs the public database. Where that cannot be reached nothing was looked
+# for; this says so, also in the summary of `make test`, and is no failure of ours.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 out=$("$1" ./... 2>&1)
 code=$?
 if [ $code -ne 0 ] && grep -q '^govulncheck: fetching vulnerabilities: Get' <<<"$out"; then
-	echo "vuln: not run: database unreachable: $(grep -m1 '^govulncheck:' <<<"$out")"
+	grep -m1 '^govulncheck:' <<<"$out"
+	echo "NOT RUN: the database cannot be reached" | tee -a "${STAGE_NOTE:-/dev/null}"
 	exit 0
 fi
 printf '%s\n' "$out"
