@@ -15,6 +15,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Kind is where a root comes from. The zero value is Host.
@@ -71,8 +73,8 @@ type Mount struct {
 // ErrMount is wrapped by every refusal of a mount.
 var ErrMount = errors.New("mount refused")
 
-// reserved are places that the sandbox itself makes: a mount over the first ones
-// would take its walls away, and the last ones would cover a mount.
+// reserved are places that the sandbox itself makes: a mount in or over the first
+// ones would take its walls away, and the last ones would cover a mount.
 var reserved = []string{"/proc", "/dev", "/run/sandboxd", "/sys", "/tmp", Home}
 
 // ParseMount reads SOURCE:TARGET[:ro|rw], read-only unless rw is said.
@@ -100,23 +102,28 @@ func ParseMount(s string) (Mount, error) {
 
 // Check refuses a mount that cannot be or must not be.
 func (m Mount) Check() error {
-	switch {
-	case !path.IsAbs(m.Target) || strings.ContainsRune(m.Target+m.Source, 0):
-		return fmt.Errorf("%w: target %q is not an absolute path", ErrMount, m.Target)
-	case !path.IsAbs(m.Source):
-		return fmt.Errorf("%w: source %q is not an absolute path", ErrMount, m.Source)
-	case m.Source == "/proc" || strings.HasPrefix(m.Source, "/proc/"):
-		return fmt.Errorf("%w: source %q would show the host's processes; the sandbox has a /proc of its own", ErrMount, m.Source)
-	case m.Target == "/":
+	for _, p := range [][2]string{{"source", m.Source}, {"target", m.Target}} {
+		if !path.IsAbs(p[1]) || path.Clean(p[1]) != p[1] || strings.ContainsRune(p[1], 0) {
+			return fmt.Errorf("%w: %s %q is not an absolute path without dots", ErrMount, p[0], p[1])
+		}
+	}
+	if m.Target == "/" {
 		return fmt.Errorf("%w: target / is the root itself; use --root %s", ErrMount, m.Source)
 	}
 	for _, r := range reserved {
-		if m.Target == r || strings.HasPrefix(m.Target, r+"/") {
+		if strings.HasPrefix(m.Target+"/", r+"/") {
 			return fmt.Errorf("%w: target %q lies in %s, which the sandbox makes itself; name another target, such as /data", ErrMount, m.Target, r)
 		}
+		if strings.HasPrefix(r, m.Target+"/") {
+			return fmt.Errorf("%w: target %q would cover %s, which the sandbox makes itself; name another target, such as /data", ErrMount, m.Target, r)
+		}
 	}
-	if _, err := os.Stat(m.Source); err != nil {
-		return fmt.Errorf("%w: source: %w", ErrMount, err)
+	var fs unix.Statfs_t
+	if err := unix.Statfs(m.Source, &fs); err != nil {
+		return fmt.Errorf("%w: source: stat %s: %w", ErrMount, m.Source, err)
+	}
+	if fs.Type == unix.PROC_SUPER_MAGIC {
+		return fmt.Errorf("%w: source %q would show the host's processes; the sandbox has a /proc of its own", ErrMount, m.Source)
 	}
 	return nil
 }
