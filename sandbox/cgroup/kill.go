@@ -15,23 +15,12 @@ import (
 // pids lists the processes in n and below, in the numbers of our pid namespace.
 // What is gone holds none.
 func (n node) pids() ([]int, error) {
-	s, err := n.read("cgroup.procs", maxList)
-	if errors.Is(err, unix.EOPNOTSUPP) { // threads, of processes listed further up
-		s, err = "", nil
-	}
+	pids, err := n.procs()
 	if missing(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
-	}
-	var pids []int
-	for word := range strings.FieldsSeq(s) {
-		pid, err := strconv.Atoi(word)
-		if err != nil {
-			return nil, n.fail("parse", "cgroup.procs", err)
-		}
-		pids = append(pids, pid)
 	}
 	below, err := n.children()
 	if missing(err) {
@@ -43,6 +32,22 @@ func (n node) pids() ([]int, error) {
 			return nil, err
 		}
 		pids = append(pids, more...)
+	}
+	return pids, err
+}
+
+// procs lists the processes in n itself.
+func (n node) procs() (pids []int, err error) {
+	s, err := n.read("cgroup.procs", maxList)
+	if errors.Is(err, unix.EOPNOTSUPP) { // threads, of processes listed further up
+		return nil, nil
+	}
+	for word := range strings.FieldsSeq(s) {
+		pid, err := strconv.Atoi(word)
+		if err != nil {
+			return nil, n.fail("parse", "cgroup.procs", err)
+		}
+		pids = append(pids, pid)
 	}
 	return pids, err
 }

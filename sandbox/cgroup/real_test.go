@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -304,4 +307,58 @@ func TestHas(t *testing.T) {
 		}
 		t.Logf("ordinary user: %v", err)
 	})
+}
+
+// On the kernel's own files: this process and its child leave a cgroup
+// together, and a stranger in it is not ours to move.
+func TestMoveAsideReal(t *testing.T) {
+	tree := realTree(t, Unified)
+	h := tree.host
+	dir := path.Join(h.v2.own, folderPrefix+tree.lease)
+	if err := h.mkdir(unix.AT_FDCWD, dir); err != nil {
+		t.Fatal(err)
+	}
+	me, back := strconv.Itoa(os.Getpid()), nodeAt(h.v2.own, true)
+	join := func(n node) {
+		if err := n.write("cgroup.procs", me); err != nil {
+			t.Fatal(err)
+		}
+	}
+	join(nodeAt(dir, true))
+	child := exec.Command("/bin/sleep", "1000")
+	err := child.Start()
+	join(back)
+	t.Cleanup(func() {
+		child.Process.Kill()
+		child.Wait()
+		join(back)
+		if err := h.clear(nodeAt(dir, true)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	join(nodeAt(dir, true))
+	if why := notAlone(dir); why != "" {
+		t.Errorf("with a child: %s", why)
+	}
+	inside := &Host{v2: &hierarchy{root: h.v2.root, own: dir}, mkdir: h.mkdir, rmdir: h.rmdir}
+	if err := inside.moveAside(dir, "x"); err != nil {
+		t.Fatal(err)
+	}
+	aside, err := nodeAt(dir+"/"+supervisorPrefix+"x", true).procs()
+	left, err2 := nodeAt(dir, true).procs()
+	if want := []int{os.Getpid(), child.Process.Pid}; errors.Join(err, err2) != nil || len(aside) != 2 || !slices.Contains(aside, want[0]) || !slices.Contains(aside, want[1]) || len(left) > 0 {
+		t.Errorf("aside %v (%v), left %v (%v), want %v aside", aside, err, left, err2, want)
+	}
+	if err := inside.moveBack(dir, "x", 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := nodeAt(dir, true).procs(); err != nil || len(got) != 2 || inside.v2.own != dir {
+		t.Errorf("moved back: %v (%v), own cgroup %s", got, err, inside.v2.own)
+	}
+	if startedByUs(1) || startedByUs(os.Getppid()) || startedByUs(0) {
+		t.Error("a stranger is taken for our child")
+	}
 }

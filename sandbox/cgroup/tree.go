@@ -14,10 +14,11 @@ import (
 // far. Safe for concurrent use. Close it, after its leaves.
 //
 // On a unified hierarchy a cgroup that hands controllers down may not hold
-// processes. A delegated cgroup that holds just us is therefore divided on
-// first need: this process moves into its leaf sandboxd-supervisor-<lease>,
-// and Close moves it back. Controllers that the true root had to be told to
-// hand down stay handed down: others may rely on them by then.
+// processes. A delegated cgroup that holds just us and what we started is
+// therefore divided on first need: all of us move into its leaf
+// sandboxd-supervisor-<lease>, and Close moves us back. Controllers that the
+// true root had to be told to hand down stay handed down: others may rely on
+// them by then.
 type Tree struct {
 	host  *Host
 	lease string
@@ -135,10 +136,10 @@ func closedErr(closed bool) error {
 // place makes the folder for a target. Preconditions: t.mu is held.
 func (t *Tree) place(want target) (*place, error) {
 	if want.move {
+		t.moved = want.dir // half way, too
 		if err := t.host.moveAside(want.dir, t.lease); err != nil {
 			return nil, err
 		}
-		t.moved = want.dir
 	}
 	if want.enable != 0 {
 		if err := nodeAt(want.dir, true).write("cgroup.subtree_control", switchV2("+", want.enable)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,8 +28,8 @@ const (
 //  2. we were already moved aside (see [Tree]), or a supervisor above us was:
 //     below the parent;
 //  3. our own cgroup is the root: below it;
-//  4. our own cgroup is delegated and holds only us: below it, after we have
-//     moved aside into a leaf;
+//  4. our own cgroup is delegated and holds only us and what we started, such as
+//     a launcher: below it, after all of us have moved aside into a leaf;
 //  5. as root, when the host's root hands them down: below that.
 //
 // Preconditions: h.mu is held.
@@ -153,32 +154,71 @@ func notDelegated(dir, root string) string {
 
 // notAlone says who else is in dir, or "".
 func notAlone(dir string) string {
-	s, err := nodeAt(dir, true).read("cgroup.procs", maxList)
+	pids, err := nodeAt(dir, true).procs()
 	if err != nil {
 		return err.Error()
 	}
-	for pid := range strings.FieldsSeq(s) {
-		if pid != strconv.Itoa(os.Getpid()) {
-			return "process " + pid + " is in our own cgroup " + dir + " too, and one that hands controllers down must be empty"
+	for _, pid := range pids {
+		if !startedByUs(pid) {
+			return fmt.Sprintf("process %d is in our own cgroup %s too, and one that hands controllers down must be empty", pid, dir)
 		}
 	}
 	return ""
 }
 
-// moveAside leaves dir for a leaf below it, so that dir can hand controllers
-// down. Done once per process; this is where the slow pid write happens.
+// startedByUs tells whether pid is this process or descends from it; also
+// whether it is dead meanwhile, and in nobody's way.
+func startedByUs(pid int) bool {
+	for pid != os.Getpid() {
+		if pid == 0 { // outside of our pid namespace, or above all
+			return false
+		}
+		stat, err := nodeAt("/proc/"+strconv.Itoa(pid), false).read("stat", maxFile)
+		if err != nil {
+			return unix.Kill(pid, 0) == unix.ESRCH // a /proc may hide the living
+		}
+		f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]) // the name before may hold anything
+		if len(f) < 2 {
+			return false
+		}
+		if pid, err = strconv.Atoi(f[1]); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// moveAside leaves dir, with everyone whom we started there, for a leaf below
+// it, so that dir can hand controllers down. Done once per process; this is
+// where the slow pid writes happen. After an error, moveBack puts all right.
 func (h *Host) moveAside(dir, lease string) error {
-	aside := nodeAt(dir+"/"+supervisorPrefix+lease, true)
+	aside, own := nodeAt(dir+"/"+supervisorPrefix+lease, true), nodeAt(dir, true)
 	if err := h.mkdir(aside.dir, aside.path); err != nil {
 		return fmt.Errorf("cgroup: make %s to move ourselves into: %w", aside.abs, err)
-	}
-	if err := aside.write("cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
-		return fmt.Errorf("cgroup: move ourselves aside: %w", errors.Join(err, h.rmdir(aside.dir, aside.path)))
 	}
 	h.mu.Lock()
 	h.v2.own = aside.abs
 	h.mu.Unlock()
-	return nil
+	if err := aside.write("cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
+		return fmt.Errorf("cgroup: move ourselves aside: %w", err)
+	}
+	// One who forks meanwhile leaves a child behind: look until nobody is new.
+	for moved := map[int]bool{os.Getpid(): true}; ; {
+		pids, err := own.procs()
+		if err != nil {
+			return err
+		}
+		pids = slices.DeleteFunc(pids, func(pid int) bool { return moved[pid] || !startedByUs(pid) })
+		if len(pids) == 0 {
+			return nil
+		}
+		for _, pid := range pids {
+			moved[pid] = true
+			if err := aside.write("cgroup.procs", strconv.Itoa(pid)); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("cgroup: move process %d, which we started, aside: %w", pid, err)
+			}
+		}
+	}
 }
 
 // moveBack undoes moveAside, for everyone whom we started there as well.
