@@ -1,7 +1,7 @@
 // Package rootfs says what a sandbox's file system consists of: where the root
 // comes from, what the skeleton around it is, and what of the host may show.
 //
-//	entries, err := rootfs.Skeleton(rootfs.Source{Kind: rootfs.Host}, rootfs.Identity{UID: 1000, GID: 1000, Hostname: "sandbox"})
+//	entries := rootfs.Skeleton(rootfs.Source{Kind: rootfs.Host}, rootfs.Identity{UID: 1000, GID: 1000, Hostname: "sandbox"})
 //
 // gives the directories, small files, device nodes and read-only binds of the
 // default root as plain data. Package spawn/native turns them into kernel steps.

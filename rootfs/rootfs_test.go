@@ -5,6 +5,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -49,6 +51,45 @@ func TestParseMount(t *testing.T) {
 	} {
 		if got, err := ParseMount(in); !errors.Is(err, ErrMount) {
 			t.Errorf("%q: %+v, %v", in, got, err)
+		}
+	}
+}
+
+// Whatever the root is: each thing once, after the directory that it lies in; of the host only what is on the lists.
+func TestSkeleton(t *testing.T) {
+	for _, kind := range []Kind{Host, Scratch, Dir, Tar} {
+		for _, id := range []Identity{{}, {UID: 1000, GID: 100, Hostname: "box", HostNetwork: true}, {UID: 65534, GID: 65534}} {
+			made := map[string]Entry{"/": {}}
+			for _, e := range Skeleton(Source{Kind: kind, Path: "/x"}, id) {
+				if _, ok := made[path.Dir(e.Path)]; !ok || made[e.Path].Path != "" {
+					t.Errorf("%v: %+v comes twice, or before the directory that it lies in", kind, e)
+				}
+				made[e.Path] = e
+				listed := slices.Contains(systemDirs, e.Source) || slices.Contains(systemEtc, strings.TrimPrefix(e.Source, "/etc/")) || strings.HasPrefix(e.Source, "/etc/java-")
+				if e.Source != "" && (kind != Host || !listed && (e.Source != "/etc/resolv.conf" || !id.HostNetwork)) {
+					t.Errorf("%v shows the host's %s", kind, e.Source)
+				}
+			}
+			_, passwd := made["/etc/passwd"]
+			if own := kind == Dir || kind == Tar; own == passwd {
+				t.Errorf("%v: an /etc/passwd of ours: %v", kind, passwd)
+			} else if own {
+				continue
+			}
+			for file, want := range map[string]int{"passwd": id.UID, "group": id.GID} {
+				var named int
+				for line := range strings.Lines(made["/etc/"+file].Text) {
+					if f := strings.Split(line, ":"); f[2] == strconv.Itoa(want) {
+						named++
+					}
+				}
+				if named != 1 {
+					t.Errorf("%v, %+v: %d lines of %s name %d:\n%s", kind, id, named, file, want, made["/etc/"+file].Text)
+				}
+			}
+			if got := made["/etc/hostname"].Text; got != id.Hostname+"\n" {
+				t.Errorf("%v: host name %q, want %q", kind, got, id.Hostname)
+			}
 		}
 	}
 }

@@ -48,7 +48,7 @@ var systemEtc = []string{
 
 // Skeleton lists what a root of this source needs besides its own contents.
 // Device nodes are listed as such; a rootless spawn binds the host's instead.
-func Skeleton(s Source, id Identity) ([]Entry, error) {
+func Skeleton(s Source, id Identity) []Entry {
 	const dir, tmp, link, file = unix.S_IFDIR | 0o755, unix.S_IFDIR | 0o1777, unix.S_IFLNK | 0o777, unix.S_IFREG | 0o644
 	own := s.Kind == Dir || s.Kind == Tar // a root of the user's keeps what it has
 	var e []Entry
@@ -67,20 +67,16 @@ func Skeleton(s Source, id Identity) ([]Entry, error) {
 		add(Entry{Path: "/dev/" + l[0], Mode: link, Text: l[1]})
 	}
 	if own {
-		return e, nil
+		return e
 	}
 	add(Entry{Path: "/var/tmp", Mode: link, Text: "../tmp"})
 	for _, f := range etcFiles(id) {
 		add(Entry{Path: "/etc/" + f[0], Mode: file, Text: f[1]})
 	}
 	if s.Kind == Host {
-		host, err := hostEntries(id.HostNetwork)
-		if err != nil {
-			return nil, err
-		}
-		e = append(e, host...)
+		e = append(e, hostEntries(id.HostNetwork)...)
 	}
-	return e, nil
+	return e
 }
 
 // devices are harmless: no state, no data of the host.
@@ -129,7 +125,7 @@ func existing(prefix string, names []string) (found []string) {
 }
 
 // hostEntries are the binds and links of the Host root that exist here.
-func hostEntries(network bool) ([]Entry, error) {
+func hostEntries(network bool) []Entry {
 	var e []Entry
 	made := map[string]bool{"/": true, "/etc": true}
 	bind := func(p string) {
@@ -167,13 +163,10 @@ func hostEntries(network bool) ([]Entry, error) {
 	}
 	// Java keeps its settings in versioned directories; listing /etc is not free, so only hosts with Java pay.
 	if _, err := os.Stat("/usr/lib/jvm"); err == nil {
-		found, err := filepath.Glob("/etc/java-*")
-		if err != nil {
-			return nil, fmt.Errorf("rootfs: list /etc: %w", err)
-		}
+		found, _ := filepath.Glob("/etc/java-*") // fails on a bad pattern only
 		for _, f := range found {
 			bind(f)
 		}
 	}
-	return e, nil
+	return e
 }

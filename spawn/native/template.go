@@ -32,9 +32,7 @@ func (t template) setup(netnsBegun bool) ([]plan.Step, error) {
 			return nil, err
 		}
 	}
-	if err := t.skeleton(&s, root); err != nil {
-		return nil, err
-	}
+	t.skeleton(&s, root)
 	for _, p := range []string{emptyDir, "/dev/null"} { // covers are cloned from here, and read-only because these are
 		s.add(plan.OpenTree, n(slotBind, 0, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID, 0, 0), coverSource(root, p))
 		s.attach(root, slotBind, noLinks, p)
@@ -140,13 +138,9 @@ func (t template) scratch(s *steps) {
 		"nr_inodes="+strconv.FormatInt(r.Scratch.Inodes, 10), "uid="+strconv.Itoa(uid), "gid="+strconv.Itoa(gid))
 }
 
-func (t template) skeleton(s *steps, root uint64) error {
+func (t template) skeleton(s *steps, root uint64) {
 	r := t.r
-	entries, err := rootfs.Skeleton(r.Root, rootfs.Identity{UID: r.UID, GID: r.GID, Hostname: r.Hostname, HostNetwork: r.HostNetwork})
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
+	for _, e := range rootfs.Skeleton(r.Root, rootfs.Identity{UID: r.UID, GID: r.GID, Hostname: r.Hostname, HostNetwork: r.HostNetwork}) {
 		if e.Path == "/dev" && t.own { // devices never lie among the user's files
 			s.mkdir(root, e.Path, e.Mode)
 			s.fsmount(slotBind, hidden&^unix.MOUNT_ATTR_NODEV, "tmpfs", "mode=0755", "size=64k", "nr_inodes=64")
@@ -178,7 +172,6 @@ func (t template) skeleton(s *steps, root uint64) error {
 			}
 		}
 	}
-	return nil
 }
 
 // mount lets a piece of the host in.
