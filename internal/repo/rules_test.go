@@ -93,6 +93,11 @@ var layers = []layer{
 		why:   "the generator of the seccomp tables reads the profile; the program holds its result only",
 	},
 	{
+		name: "hosttest", in: []string{"...", "!internal/hosttest", "!spawn/spawntest"},
+		never: []string{"sandboxd/internal/hosttest", "testing"},
+		why:   "it is for tests; only the suite that backends import into theirs passes it on",
+	},
+	{
 		name: "gob-rpc", in: []string{"..."}, tests: true,
 		never: []string{"encoding/gob", "net/rpc"},
 		why:   "both build values from a hostile peer's description of types; frames of ipc/wire are bounded and typed",

@@ -16,15 +16,13 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-)
 
-// A ruleset cannot be taken off, so it is applied in a process of its own: this
-// test binary again, told what to do by its environment.
-const helperEnv = "LANDLOCK_TEST_HELPER"
+	"sandboxd/internal/hosttest"
+)
 
 // job is what the helper is told.
 type job struct {
-	Bench    int // install this many times, or else try everything once
+	Bench    int // how often to install
 	Ruleset  Ruleset
 	Root     string // folder made by newTree
 	Abstract string // addresses of listeners of the parent
@@ -33,30 +31,24 @@ type job struct {
 	Parent   int
 }
 
+// A ruleset cannot be taken off, so it is applied in a process of its own: this
+// test binary again, in a role, with its job as the argument.
 func TestMain(m *testing.M) {
-	told := os.Getenv(helperEnv)
-	if told == "" {
-		os.Exit(m.Run())
+	role := func(do func(job) error) func() error {
+		return func() error {
+			var j job
+			if err := json.Unmarshal([]byte(os.Args[1]), &j); err != nil {
+				return err
+			}
+			return do(j)
+		}
 	}
-	runtime.LockOSThread() // the ruleset is the thread's
-	var j job
-	err := json.Unmarshal([]byte(told), &j)
-	switch {
-	case err != nil:
-	case j.Bench > 0:
-		err = bench(j)
-	default:
-		err = try(j)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "helper:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	hosttest.Main(m, map[string]func() error{"try": role(try), "bench": role(bench)})
 }
 
-// apply restricts the calling thread.
+// apply restricts the calling thread. It is never unlocked, so that it dies with the goroutine.
 func apply(rs Ruleset) error {
+	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
@@ -243,7 +235,6 @@ func bench(j job) error {
 	failed := make(chan error)
 	for range j.Bench {
 		go func() {
-			runtime.LockOSThread() // and never unlock: the thread dies with the goroutine
 			begin := time.Now()
 			err := apply(j.Ruleset)
 			total += time.Since(begin)
@@ -257,14 +248,13 @@ func bench(j job) error {
 	return nil
 }
 
-func helper(t testing.TB, j job) []byte {
+func helper(t testing.TB, role string, j job) []byte {
 	t.Helper()
 	told, err := json.Marshal(j)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), helperEnv+"="+string(told))
+	cmd := hosttest.Command(role, string(told))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

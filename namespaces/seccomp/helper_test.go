@@ -14,30 +14,21 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/internal/hosttest"
 )
 
 // A filter cannot be taken off, so whatever installs one runs in a process of
-// its own: this test binary again, told what to do by its environment.
+// its own: this test binary again, in a role.
 const (
-	helperEnv  = "SECCOMP_TEST_HELPER"  // what to do
 	optionsEnv = "SECCOMP_TEST_OPTIONS" // Options as JSON
 	listenerFD = 3                      // in the helper: a socket to send the listener to
 )
 
 func TestMain(m *testing.M) {
-	helpers := map[string]func() error{
+	hosttest.Main(m, map[string]func() error{
 		"calls": helperCalls, "forbidden": helperForbidden, "exec": helperExec, "bench": helperBench,
-	}
-	do, ok := helpers[os.Getenv(helperEnv)]
-	if !ok {
-		os.Exit(m.Run())
-	}
-	runtime.LockOSThread() // the filter is the thread's
-	if err := do(); err != nil {
-		fmt.Fprintln(os.Stderr, "helper:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	})
 }
 
 func helper(t testing.TB, what string, o Options, args ...string) *exec.Cmd {
@@ -46,24 +37,16 @@ func helper(t testing.TB, what string, o Options, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], args...)
+	cmd := hosttest.Command(what, args...)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), helperEnv+"="+what, optionsEnv+"="+string(options))
+	cmd.Env = append(cmd.Env, optionsEnv+"="+string(options))
 	return cmd
 }
 
-// skip fails instead where the environment promises a complete machine.
-func skip(t testing.TB, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("SANDBOXD_MUST_WORK") == "1" {
-		t.Fatalf("SANDBOXD_MUST_WORK=1, but "+format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
-// install puts f on the calling thread. With the flag for it, the result is
-// the listener.
+// install puts f on the calling thread, which is never unlocked, so that it dies
+// with the goroutine. With the flag for it, the result is the listener.
 func install(f Filter, flags uintptr) (int, error) {
+	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return -1, fmt.Errorf("no_new_privs: %w", err)
 	}
@@ -238,11 +221,6 @@ func helperBench() error {
 	failed := make(chan error)
 	for range n {
 		go func() {
-			runtime.LockOSThread() // and never unlock: the thread dies with the goroutine
-			if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-				failed <- err
-				return
-			}
 			begin := time.Now()
 			_, err := install(f, 0)
 			total += time.Since(begin)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/internal/hosttest"
 )
 
 // The kernel takes the filter and answers real calls as the policy says.
@@ -207,7 +209,7 @@ func TestOrdinaryProgramsLive(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := exec.LookPath(tt.need); err != nil {
-				skip(t, "there is no %s here", tt.need)
+				hosttest.Lack(t, "%s: %v", tt.need, err)
 			}
 			cmd := helper(t, "exec", Options{Kill: true}, tt.args...)
 			cmd.Env = append(cmd.Env, "HOME="+cmd.Dir)
