@@ -70,7 +70,7 @@ func (u *unpacker) rootDir(h *tar.Header) error {
 
 // symlink takes any text as the target: it gets its meaning in the sandbox.
 func (u *unpacker) symlink(dir, base string, h *tar.Header) error {
-	if err := u.opts.checkText(h.Linkname); err != nil {
+	if err := checkText(h.Linkname); err != nil {
 		return fmt.Errorf("target: %w", err)
 	}
 	if err := u.charge(int64(len(h.Linkname))); err != nil {
@@ -87,7 +87,7 @@ func (u *unpacker) symlink(dir, base string, h *tar.Header) error {
 }
 
 func (u *unpacker) hardlink(dir, base string, h *tar.Header) error {
-	target, err := u.opts.clean(h.Linkname)
+	target, err := clean(h.Linkname)
 	if err != nil {
 		return fmt.Errorf("target %s: %w", quote(h.Linkname), err)
 	}

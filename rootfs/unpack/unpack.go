@@ -13,8 +13,9 @@
 //
 // What an entry becomes:
 //
-//   - A name that is absolute or has a ".." is refused, not rewritten. Any
-//     other byte but NUL is a legal name and kept, newlines and ".wh." too.
+//   - A name that is absolute, has a ".." or more than 128 components is
+//     refused, not rewritten. Any other byte but NUL is a legal name and kept,
+//     newlines and ".wh." too.
 //   - The last component is never followed. What stands there goes first, as
 //     with tar(1): a later entry wins. A directory stays a directory under a
 //     directory entry, and is only replaced by something else while empty.
@@ -57,12 +58,6 @@ type Options struct {
 	// Entries is how many members the archive may have, of any kind, and
 	// missing parents that had to be made. Zero: 1,000,000.
 	Entries int
-	// PathBytes is the length of a name or link target. Zero, and the most that
-	// has an effect: 4095 (PATH_MAX without its NUL).
-	PathBytes int
-	// Depth is the number of components of a name. Zero: 128. Links in the
-	// archive can stack: a tree can get deeper than a name.
-	Depth int
 	// Readable lets group and others do what the owner may, except write:
 	// for a program that runs with another id than the caller's.
 	Readable bool
@@ -89,7 +84,7 @@ type Stats struct {
 // the caller to unblock. After any error a part of the archive is in dst, and
 // throwing that away (unmounting it) is left to the caller.
 func Tar(ctx context.Context, dst *os.File, src io.Reader, opts Options) (Stats, error) {
-	if opts.Bytes < 0 || opts.Entries < 0 || opts.PathBytes < 0 || opts.Depth < 0 {
+	if opts.Bytes < 0 || opts.Entries < 0 {
 		return Stats{}, fmt.Errorf("unpack: negative limit in %+v: use 0 for the default", opts)
 	}
 	opts.defaults()
@@ -113,12 +108,6 @@ func (o *Options) defaults() {
 	}
 	if o.Entries == 0 {
 		o.Entries = 1_000_000
-	}
-	if o.PathBytes == 0 || o.PathBytes > maxPath {
-		o.PathBytes = maxPath
-	}
-	if o.Depth == 0 {
-		o.Depth = 128
 	}
 }
 
@@ -172,7 +161,7 @@ func (u *unpacker) entry(h *tar.Header, body io.Reader) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return checkGlobal(h.PAXRecords)
 	}
-	name, err := u.opts.clean(h.Name)
+	name, err := clean(h.Name)
 	if err != nil {
 		return err
 	}
