@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -21,19 +20,9 @@ Exit code: 0 if the default backend works here, 1 if not.
 // runDoctor is `sandboxd doctor`.
 func runDoctor(args []string, _ io.Reader, out, errs io.Writer) int {
 	f := flag.NewFlagSet("doctor", flag.ContinueOnError)
-	f.SetOutput(io.Discard)
 	asJSON := f.Bool("json", false, "")
-	err := f.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(out, doctorUsage)
-		return 0
-	case err == nil && f.NArg() > 0:
-		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
-	}
-	if err != nil {
-		fmt.Fprintf(errs, "sandboxd: doctor: %v; see sandboxd doctor --help\n", err)
-		return exitOurs
+	if code, goOn := parseAlone(f, doctorUsage, args, out, errs); !goOn {
+		return code
 	}
 	report := doctor.Judge(doctor.Observe(context.Background()))
 	print := doctor.Text

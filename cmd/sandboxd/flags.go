@@ -15,14 +15,13 @@ import (
 
 // runOptions are what a run line says: the Spec, and how to talk about it.
 type runOptions struct {
-	spec        sandbox.Spec
-	interactive bool
-	terminal    bool
-	report      string
-	file        *os.File // where the report goes
-	json        bool
-	quiet       bool
-	verbose     bool
+	spec     sandbox.Spec
+	terminal bool
+	report   string
+	file     *os.File // where the report goes
+	json     bool
+	quiet    bool
+	verbose  bool
 }
 
 const runUsage = `Usage: sandboxd run [flags] [--] PROGRAM [ARG...]
@@ -33,7 +32,7 @@ A limit that you write is enforced or the run is refused; a default is enforced
 wherever the host allows, and the report lists it where it is not.
 
 Limits (sizes: 64m, 1g; times: 5s, 200ms; -1: no limit)
-  --memory SIZE         memory, private files included (default 512m)
+  --memory SIZE         memory, private files included (default 512m; also -m)
   --memory-swap SIZE    memory and swap together (default: no swap)
   --cpus N              CPU bandwidth, such as 0.5 (default: all but 0.1)
   --cpuset-cpus LIST    CPUs to run on, such as 0,2-3
@@ -70,7 +69,7 @@ Talking
   -t                    give the program a terminal (-it works)
   --report FILE         write what happened as JSON
   --json                print the report as JSON on stderr at the end
-  --quiet, -q           say nothing of our own
+  --quiet               say nothing of our own (also -q)
   --verbose             say how the start went
 
 Exit code: the program's own; 124 timeout; 125 sandboxd failed; 126 program not
@@ -85,9 +84,30 @@ func parseRun(args []string, out io.Writer) (*runOptions, error) {
 // parseLine reads the line of a verb that takes what run takes.
 func parseLine(verb, usage string, args []string, out io.Writer) (*runOptions, error) {
 	o := &runOptions{}
+	f := o.flags(verb)
+	if err := parseFlags(f, usage, args, out); err != nil {
+		return nil, err
+	}
+	if o.spec.Argv = f.Args(); len(o.spec.Argv) == 0 {
+		return nil, fmt.Errorf("no program given; write it after --, as in: sandboxd %s -- python3 -V", verb)
+	}
+	return o, nil
+}
+
+// flags fill in the options.
+func (o *runOptions) flags(verb string) *flag.FlagSet {
 	f := flag.NewFlagSet(verb, flag.ContinueOnError)
-	f.SetOutput(io.Discard)
 	s, l := &o.spec, &o.spec.Limits
+	// An empty value is a script's unset variable: it must not pass for the default.
+	word := func(to *string) func(string) error {
+		return func(v string) error {
+			if v == "" {
+				return errEmpty
+			}
+			*to = v
+			return nil
+		}
+	}
 	f.Var(bytesValue{&l.Memory}, "memory", "")
 	f.Var(bytesValue{&l.Memory}, "m", "")
 	f.Var(bytesValue{&l.MemorySwap}, "memory-swap", "")
@@ -100,7 +120,7 @@ func parseLine(verb, usage string, args []string, out io.Writer) (*runOptions, e
 		}
 		return nil
 	})
-	f.StringVar(&l.CPUSet, "cpuset-cpus", "", "")
+	f.Func("cpuset-cpus", "", word(&l.CPUSet))
 	f.Var(timeValue{&l.CPUTime}, "cpu-time", "")
 	f.Var(timeValue{&l.Timeout}, "timeout", "")
 	f.Var(countValue{&l.PIDs}, "pids-limit", "")
@@ -114,6 +134,9 @@ func parseLine(verb, usage string, args []string, out io.Writer) (*runOptions, e
 	f.Var(countValue{&l.DiskInodes}, "disk-inodes", "")
 	f.Var(bytesValue{&l.Output}, "output-limit", "")
 	f.Func("root", "", func(v string) error {
+		if v == "" {
+			return errEmpty
+		}
 		root, err := rootfs.Parse(v)
 		root.Writable = s.Root.Writable
 		s.Root = root
@@ -127,8 +150,8 @@ func parseLine(verb, usage string, args []string, out io.Writer) (*runOptions, e
 	}
 	f.Func("mount", "", mount)
 	f.Func("v", "", mount)
-	f.StringVar(&s.Dir, "workdir", "", "")
-	f.StringVar(&s.Dir, "w", "", "")
+	f.Func("workdir", "", word(&s.Dir))
+	f.Func("w", "", word(&s.Dir))
 	env := func(v string) error {
 		if v == "" || v[0] == '=' {
 			return fmt.Errorf("%q has no name; want KEY=VALUE, or KEY to pass the caller's", v)
@@ -151,8 +174,8 @@ func parseLine(verb, usage string, args []string, out io.Writer) (*runOptions, e
 	}
 	f.Func("user", "", user)
 	f.Func("u", "", user)
-	f.StringVar(&s.Hostname, "hostname", "", "")
-	f.StringVar(&s.Name, "name", "", "")
+	f.Func("hostname", "", word(&s.Hostname))
+	f.Func("name", "", word(&s.Name))
 	f.Func("network", "", func(v string) error {
 		switch v {
 		case "none":
@@ -165,7 +188,7 @@ func parseLine(verb, usage string, args []string, out io.Writer) (*runOptions, e
 		return nil
 	})
 	f.BoolVar(&s.TimeNS, "time-ns", false, "")
-	f.StringVar(&s.Backend, "backend", "", "")
+	f.Func("backend", "", word(&s.Backend))
 	f.Func("seccomp", "", func(v string) error {
 		if v != "default" && v != "kill" {
 			return fmt.Errorf("%q is neither default nor kill", v)
@@ -174,26 +197,18 @@ func parseLine(verb, usage string, args []string, out io.Writer) (*runOptions, e
 		return nil
 	})
 	f.BoolVar(&s.BestEffort, "best-effort", false, "")
-	f.BoolVar(&o.interactive, "i", false, "")
+	f.Bool("i", false, "")
 	f.BoolVar(&o.terminal, "t", false, "")
-	f.BoolFunc("it", "", func(string) error { o.interactive, o.terminal = true, true; return nil })
-	f.StringVar(&o.report, "report", "", "")
+	f.BoolVar(&o.terminal, "it", false, "")
+	f.Func("report", "", word(&o.report))
 	f.BoolVar(&o.json, "json", false, "")
 	f.BoolVar(&o.quiet, "quiet", false, "")
 	f.BoolVar(&o.quiet, "q", false, "")
 	f.BoolVar(&o.verbose, "verbose", false, "")
-	switch err := f.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(out, usage)
-		return nil, errHelp
-	case err != nil:
-		return nil, fmt.Errorf("%w; see sandboxd %s --help", err, verb)
-	}
-	if s.Argv = f.Args(); len(s.Argv) == 0 {
-		return nil, fmt.Errorf("no program given; write it after --, as in: sandboxd %s -- python3 -V", verb)
-	}
-	return o, nil
+	return f
 }
+
+var errEmpty = errors.New("it is empty; leave the flag out for its default")
 
 // parseUlimit reads docker's NAME=SOFT[:HARD].
 func parseUlimit(v string) (sandbox.Ulimit, error) {

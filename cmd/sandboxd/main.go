@@ -15,6 +15,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -48,7 +49,13 @@ func dispatch(args []string, in io.Reader, out, errs io.Writer) int {
 		return exitOurs
 	}
 	switch args[0] {
-	case "help", "-h", "--help":
+	case "help":
+		if len(args) > 1 {
+			return dispatch([]string{args[1], "--help"}, in, out, errs)
+		}
+		usage(out)
+		return 0
+	case "-h", "--help":
 		usage(out)
 		return 0
 	case "--version":
@@ -73,3 +80,34 @@ func usage(w io.Writer) {
 
 // errHelp ends flag parsing after --help has been printed.
 var errHelp = errors.New("help was asked for")
+
+// parseFlags reads the flags of a verb, named by its flag set.
+func parseFlags(f *flag.FlagSet, usage string, args []string, out io.Writer) error {
+	f.SetOutput(io.Discard)
+	err := f.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(out, usage)
+		return errHelp
+	}
+	if err != nil {
+		return fmt.Errorf("%w; see sandboxd %s --help", err, f.Name())
+	}
+	return nil
+}
+
+// parseAlone does so for a verb that takes nothing but flags. Unless it says
+// to go on, code is the exit code.
+func parseAlone(f *flag.FlagSet, usage string, args []string, out, errs io.Writer) (code int, goOn bool) {
+	err := parseFlags(f, usage, args, out)
+	if err == nil && f.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q; see sandboxd %s --help", f.Arg(0), f.Name())
+	}
+	switch {
+	case errors.Is(err, errHelp):
+		return 0, false
+	case err != nil:
+		fmt.Fprintf(errs, "sandboxd: %s: %v\n", f.Name(), err)
+		return exitOurs, false
+	}
+	return 0, true
+}

@@ -69,17 +69,10 @@ func (o *runOptions) execute(errs io.Writer) (*sandbox.Report, error) {
 	defer restore()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	early := make(chan struct{})
-	go func() { // a signal during the start ends the start
-		select {
-		case s := <-signals:
-			signals <- s
-			cancel(&interrupted{s.(syscall.Signal)})
-		case <-early:
-		}
-	}()
+	started := make(chan struct{})
+	go hold(signals, started, cancel)
 	actor, err := host.Start(ctx, o.spec)
-	close(early)
+	close(started)
 	if err != nil {
 		report := sandbox.SpawnFailure(&o.spec, err)
 		if i, ok := errors.AsType[*interrupted](err); ok {
@@ -107,6 +100,27 @@ func (i *interrupted) Error() string {
 // forwarded are the signals that a person or a service manager sends.
 var forwarded = []os.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGCONT,
+}
+
+// hold keeps signals that come during the start for the program. Those that ask
+// for an end also end the start.
+func hold(signals chan os.Signal, started <-chan struct{}, cancel context.CancelCauseFunc) {
+	var held []os.Signal
+	for {
+		select {
+		case s := <-signals:
+			held = append(held, s)
+			switch sig := s.(syscall.Signal); sig {
+			case syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM:
+				cancel(&interrupted{sig})
+			}
+		case <-started:
+			for _, s := range held {
+				signals <- s
+			}
+			return
+		}
+	}
 }
 
 // insist is how soon a second SIGINT or SIGTERM must follow the first one to kill a program that ignores it.
@@ -166,17 +180,16 @@ func (o *runOptions) publish(r *sandbox.Report, errs io.Writer) error {
 		return fmt.Errorf("encode report: %w", err)
 	}
 	b = append(b, '\n')
+	if o.file != nil {
+		_, err = o.file.Write(b)
+		if err := errors.Join(err, o.file.Close()); err != nil {
+			return fmt.Errorf("write report: %w", err)
+		}
+	}
 	if o.json {
 		if _, err := errs.Write(b); err != nil {
 			return fmt.Errorf("print report: %w", err)
 		}
-	}
-	if o.file == nil {
-		return nil
-	}
-	_, err = o.file.Write(b)
-	if err := errors.Join(err, o.file.Close()); err != nil {
-		return fmt.Errorf("write report: %w", err)
 	}
 	return nil
 }

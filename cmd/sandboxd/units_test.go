@@ -1,11 +1,18 @@
 package main
 
 import (
+	"context"
+	"flag"
 	"io"
 	"math"
+	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sandboxd/sandbox"
@@ -103,10 +110,64 @@ func TestParseRun(t *testing.T) {
 		t.Errorf("root: %+v", s.Root)
 	case strings.Join(s.Env, " ") != "A=1 FROM_CALLER=yes B=":
 		t.Errorf("env: %q", s.Env)
-	case *s.User != sandbox.User{UID: 5, GID: 6}, !o.interactive, !o.terminal, !o.quiet, !s.BestEffort:
+	case *s.User != sandbox.User{UID: 5, GID: 6}, !o.terminal, !o.quiet, !s.BestEffort:
 		t.Errorf("options: %+v", o)
 	case strings.Join(s.Argv, " ") != "prog --memory 9":
 		t.Errorf("argv: %q", s.Argv)
+	}
+}
+
+// Every flag is in --help and in docs/run.md, and they name no other.
+func TestFlagsAreDescribed(t *testing.T) {
+	page, err := os.ReadFile("../../docs/run.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	word := regexp.MustCompile(`(?:^|[^\w-])(--[a-z][a-z-]*|-[a-z]+)\b`)
+	for name, text := range map[string]string{"--help": runUsage, "docs/run.md": string(page)} {
+		known := []string{"--help"}
+		said := map[string]bool{}
+		for _, m := range word.FindAllStringSubmatch(text, -1) {
+			said[m[1]] = true
+		}
+		(&runOptions{}).flags("run").VisitAll(func(f *flag.Flag) {
+			spelled := "--" + f.Name
+			if len(f.Name) <= 2 {
+				spelled = "-" + f.Name
+			}
+			known = append(known, spelled)
+			if !said[spelled] {
+				t.Errorf("%s does not describe %s", name, spelled)
+			}
+		})
+		for spelled := range said {
+			if strings.HasPrefix(spelled, "--") && !slices.Contains(known, spelled) {
+				t.Errorf("%s describes %s, which there is not", name, spelled)
+			}
+		}
+	}
+}
+
+// Signals during the start reach the program; only those that ask for an end also end the start.
+func TestHold(t *testing.T) {
+	for s, ends := range map[syscall.Signal]bool{
+		syscall.SIGINT: true, syscall.SIGTERM: true, syscall.SIGHUP: true, syscall.SIGQUIT: true,
+		syscall.SIGWINCH: false, syscall.SIGCONT: false, syscall.SIGUSR1: false, syscall.SIGUSR2: false,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			signals, started := make(chan os.Signal, 16), make(chan struct{})
+			go hold(signals, started, cancel)
+			signals <- s
+			synctest.Wait()
+			if len(signals) != 0 || (ctx.Err() != nil) != ends {
+				t.Errorf("%v: it waits as %d, and the start: %v; want it ended: %v", s, len(signals), context.Cause(ctx), ends)
+			}
+			close(started)
+			if got := <-signals; got != s {
+				t.Errorf("%v came out as %v", s, got)
+			}
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"runtime"
@@ -10,7 +11,13 @@ import (
 // Version is set by the linker: -ldflags "-X main.Version=…".
 var Version = "devel"
 
-func version(_ []string, _ io.Reader, out, _ io.Writer) int {
+const versionUsage = "Usage: sandboxd version\n\nPrints the version, and what it was built from and by.\n"
+
+// version is `sandboxd version`.
+func version(args []string, _ io.Reader, out, errs io.Writer) int {
+	if code, goOn := parseAlone(flag.NewFlagSet("version", flag.ContinueOnError), versionUsage, args, out, errs); !goOn {
+		return code
+	}
 	revision := ""
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {

@@ -35,21 +35,22 @@ func (c *whole) Once(ctx context.Context) (Sample, error) { return c.c.once(ctx)
 
 // LeakRun runs n sandboxes by the command self, kills the supervisor, the
 // launcher or the init of every tenth at a random moment, and accounts for what
-// is left of all of them after the next start has swept.
-func LeakRun(ctx context.Context, self string, n int) ([]Leak, error) {
+// is left of all of them after the next start has swept. struck is how many of
+// the kills did not come too late.
+func LeakRun(ctx context.Context, self string, n int) (leaks []Leak, struck int64, err error) {
 	run := func(ctx context.Context) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, self, "run", "--quiet", "--", "/bin/true")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		return cmd
 	}
 	if out, err := run(ctx).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("bench: leak count: %w: %s", err, bytes.TrimSpace(out))
+		return nil, 0, fmt.Errorf("bench: leak count: %w: %s", err, bytes.TrimSpace(out))
 	}
 	before, err := TakeSnapshot("/run/sandboxd", "/run/sandboxd.d")
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var next atomic.Int64
+	var next, hits atomic.Int64
 	err = workers(ctx, 2, func(ctx context.Context) (bool, error) {
 		i := int(next.Add(1))
 		if i > n {
@@ -67,16 +68,19 @@ func LeakRun(ctx context.Context, self string, n int) ([]Leak, error) {
 		}
 		time.Sleep(time.Duration(rand.Int64N(int64(8 * time.Millisecond))))
 		killBelow(cmd.Process.Pid, rand.IntN(3))
-		_ = cmd.Wait() // it was killed, or it lost its actor: any end is right
+		if cmd.Wait() != nil { // it was killed, or it lost its actor
+			hits.Add(1)
+		}
 		return true, nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if out, err := run(ctx).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("bench: leak count: last run, which sweeps: %w: %s", err, bytes.TrimSpace(out))
+		return nil, 0, fmt.Errorf("bench: leak count: last run, which sweeps: %w: %s", err, bytes.TrimSpace(out))
 	}
-	return before.AwaitClean(ctx, 20*time.Second)
+	leaks, err = before.AwaitClean(ctx, 20*time.Second)
+	return leaks, hits.Load(), err
 }
 
 // killBelow kills pid, its child, or its child's child, whichever of them there

@@ -120,7 +120,7 @@ func openProgram(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.MemfdCreate("tiny", unix.MFD_CLOEXEC|0x10 /* MFD_EXEC */)
+	fd, err := unix.MemfdCreate("tiny", unix.MFD_CLOEXEC|unix.MFD_EXEC)
 	if err == unix.EINVAL {
 		fd, err = unix.MemfdCreate("tiny", unix.MFD_CLOEXEC)
 	}
@@ -184,11 +184,9 @@ func (m *made) drop() error {
 		err = m.parked.Close()
 	}
 	if m.proc != nil {
-		err = errors.Join(m.proc.Kill())
-		if _, werr := m.proc.Wait(context.Background()); werr != nil {
-			err = errors.Join(err, werr)
-		}
-		err = errors.Join(err, m.proc.Close())
+		killErr := m.proc.Kill()
+		_, waitErr := m.proc.Wait(context.Background())
+		err = errors.Join(err, killErr, waitErr, m.proc.Close())
 	}
 	return errors.Join(err, m.leaf.Remove())
 }
@@ -266,19 +264,19 @@ func (s *Native) Start(ctx context.Context) (Live, error) {
 // BootDeath spawns an actor whose first half fails inside the sandbox, and
 // measures from the launch until the caller knows. The network namespace is
 // made ahead: one in the making would have to be finished before its maker can die.
-func (s *Native) BootDeath(ctx context.Context) (time.Duration, error) {
+func (s *Native) BootDeath(ctx context.Context) (took time.Duration, err error) {
 	m, err := s.shell(false)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = m.drop() }()
+	defer func() { err = errors.Join(err, m.drop()) }()
 	if m.q.Netns, err = s.backend.Netns(ctx, &m.q); err != nil {
 		return 0, err
 	}
 	m.q.Affinity = make([]byte, 8) // no CPU at all: the step fails with EINVAL
 	t0 := time.Now()
 	_, err = s.backend.Start(ctx, &m.q)
-	took := time.Since(t0)
+	took = time.Since(t0)
 	var step *spawn.StepError
 	if !errors.As(err, &step) || step.Errno != unix.EINVAL {
 		return 0, fmt.Errorf("bench: a boot that must fail gave %w", err)

@@ -61,8 +61,10 @@ func (t *Table) WriteText(out io.Writer) error {
 		w.Flush()
 	}
 	if len(t.Subjects) > 0 {
-		fmt.Fprintf(w, "\nSUBJECT\tREADY p10\tmedian\tp95\tmax\tTOTAL median\tp95\tREADY to %s\n", orNone(t.Subjects[0].Base))
-		for _, s := range t.Subjects {
+		for i, s := range t.Subjects {
+			if i == 0 || s.Base != t.Subjects[i-1].Base { // another run
+				fmt.Fprintf(w, "\nSUBJECT\tREADY p10\tmedian\tp95\tmax\tTOTAL median\tp95\tREADY to %s\n", orNone(s.Base))
+			}
 			ratio := "-"
 			if s.Base != "" {
 				ratio = Times.text(s.ReadyRatio.PerRound)

@@ -17,23 +17,19 @@ import (
 type Ballast []byte
 
 // NewBallast makes size bytes of it; Free gives them back.
-func NewBallast(size int) Ballast {
+func NewBallast(size int) (Ballast, error) {
 	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("bench: a heap of %d bytes: %w", size, err)
 	}
 	for i := 0; i < len(b); i += os.Getpagesize() {
 		b[i] = 1
 	}
-	return b
+	return b, nil
 }
 
 // Free unmaps it.
-func (b Ballast) Free() {
-	if b != nil {
-		_ = unix.Munmap(b)
-	}
-}
+func (b Ballast) Free() error { return unix.Munmap(b) }
 
 // TwinArg makes `sandboxd bench` a twin: see NewTwin.
 const TwinArg = "-twin"
