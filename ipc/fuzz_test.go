@@ -136,7 +136,7 @@ func FuzzHandshake(f *testing.F) {
 		_, err := readHello(ctx, c, expect())
 		if err == nil {
 			if err = SendWelcome(ctx, c, Welcome{Epoch: 3, Plan: []byte("plan")}); err == nil {
-				_, _, err = AwaitReady(ctx, c, func(_ Confined, f *os.File) error {
+				_, _, err = AwaitReady(ctx, c, func(_ Cred, f *os.File) error {
 					if f != nil {
 						t.Error("a descriptor out of bytes")
 					}

@@ -106,11 +106,12 @@ func SendWelcome(ctx context.Context, c *Conn, w Welcome) error {
 }
 
 // AwaitReady waits for Ready and the terminal that may come with it, nil
-// otherwise. Failed becomes a *StepError. Confined, at most once, is given to
-// confined with its descriptor or nil, which confined then owns; where it
-// returns nil, Proceed is sent. A nil confined means that none is awaited.
+// otherwise. Failed becomes a *StepError. Confined, at most once, calls confined
+// with who sent it, as the kernel says (PassCred before SendWelcome), and its
+// descriptor or nil, which confined then owns; where it returns nil, Proceed is
+// sent. A nil confined means that none is awaited.
 // After an error the Conn is closed.
-func AwaitReady(ctx context.Context, c *Conn, confined func(Confined, *os.File) error) (Ready, *os.File, error) {
+func AwaitReady(ctx context.Context, c *Conn, confined func(Cred, *os.File) error) (Ready, *os.File, error) {
 	for {
 		f, err := c.Recv(ctx, 1)
 		if err != nil {
@@ -133,7 +134,7 @@ func AwaitReady(ctx context.Context, c *Conn, confined func(Confined, *os.File) 
 			}
 			file := f.File
 			f.File = nil // confined owns it
-			if err = confined(m, file); err != nil {
+			if err = confined(f.Sender, file); err != nil {
 				break
 			}
 			if err = c.Send(ctx, &Proceed{}); err != nil {

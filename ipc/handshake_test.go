@@ -72,15 +72,18 @@ func climb(t *testing.T, size int, confine bool) {
 	if h != hello() {
 		t.Errorf("%+v", h)
 	}
+	if err := c.PassCred(); err != nil {
+		t.Fatal(err)
+	}
 	if err := SendWelcome(ctx, c, Welcome{Epoch: 3, Plan: plan}); err != nil {
 		t.Fatal(err)
 	}
 	calls := 0
-	ready, master, err := AwaitReady(ctx, c, func(m Confined, f *os.File) error {
+	ready, master, err := AwaitReady(ctx, c, func(sender Cred, f *os.File) error {
 		calls++
 		defer f.Close()
-		if m.PID != 2 {
-			t.Errorf("%+v", m)
+		if sender.PID != os.Getpid() { // not the 2 of the message
+			t.Errorf("%+v", sender)
 		}
 		checkPipe(t, f, listener)
 		return nil
@@ -176,7 +179,7 @@ func TestStrangers(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { // one after another: the backlog is not what is tested
 			for range n {
-				cmd := player(t, "knock", path)
+				cmd := player("knock", path)
 				if err := cmd.Run(); err != nil {
 					done <- fmt.Errorf("stranger: %w", err)
 					return
@@ -208,12 +211,12 @@ func TestStrangers(t *testing.T) {
 func TestAwaitReadyErrors(t *testing.T) {
 	r, _ := pipe(t)
 	mine := errors.New("mine")
-	took := func(_ Confined, f *os.File) error { f.Close(); return nil }
-	refuse := func(_ Confined, f *os.File) error { f.Close(); return mine }
+	took := func(_ Cred, f *os.File) error { f.Close(); return nil }
+	refuse := func(_ Cred, f *os.File) error { f.Close(); return mine }
 	for _, c := range []struct {
 		name     string
 		send     func(*Conn)
-		confined func(Confined, *os.File) error
+		confined func(Cred, *os.File) error
 		want     error
 	}{
 		{"failed", func(a *Conn) { raw(t, a, framed(encode(t, &Failed{7, 12, uint16(syscall.ENOENT)}))) }, nil, syscall.ENOENT},

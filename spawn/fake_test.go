@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	spawntest.Main(m, map[string]func(){"init": fakeInit, "stranger": stranger})
+	spawntest.Main(m, map[string]func(){"init": fakeInit, "stranger": stranger, "speaker": speaker})
 }
 
 // world is what a fake init knows: its environment.
@@ -117,6 +117,20 @@ func stranger() {
 	_, _ = w.raw.Read(make([]byte, 1)) // until it is closed, which may be before we said a word
 }
 
+// speaker is a child of the fake init that speaks on its connection, and says that it is its sibling.
+func speaker() {
+	c, err := net.FileConn(os.NewFile(3, "conn"))
+	must(err)
+	w := &world{raw: c.(*net.UnixConn)}
+	sibling, err := strconv.Atoi(os.Getenv("SIBLING"))
+	must(err)
+	w.send(&ipc.Confined{PID: sibling})
+	_, err = w.raw.Read(make([]byte, 6))
+	must(err)
+	w.send(&ipc.Ready{PID: sibling})
+	forever()
+}
+
 // lies are what a fake init does, by name.
 var lies = map[string]func(*world){
 	"exits":           func(*world) { os.Exit(3) },
@@ -156,11 +170,19 @@ var lies = map[string]func(*world){
 		forever()
 	},
 	"failure with a file":  func(w *world) { w.welcome(); w.send(&ipc.Failed{Errno: 1}, null(1)...); forever() },
+	"ready with a file":    func(w *world) { w.welcome(); w.send(&ipc.Ready{PID: 2}, null(1)...); forever() },
 	"ready with two files": func(w *world) { w.welcome(); w.send(&ipc.Ready{PID: 2}, null(2)...); forever() },
 	"ready with 250 files": func(w *world) { w.welcome(); w.send(&ipc.Ready{PID: 2}, null(250)...); forever() },
 	"confined, uninvited":  func(w *world) { w.welcome(); w.send(&ipc.Confined{PID: 2}); forever() },
 	"confined as itself":   func(w *world) { w.welcome(); w.send(&ipc.Confined{PID: os.Getpid()}, null(1)...); forever() },
 	"confined as nobody":   func(w *world) { w.welcome(); w.send(&ipc.Confined{PID: 4000000}); forever() },
+	"confined as another": func(w *world) {
+		w.welcome()
+		sibling := exec.Command("/bin/sleep", "3600")
+		must(sibling.Start())
+		w.share("/proc/self/exe", spawntest.RoleEnv+"=speaker", fmt.Sprint("SIBLING=", sibling.Process.Pid))
+		forever()
+	},
 	"above the larger cap": func(w *world) { w.welcome(); w.frame(ipc.DefaultCap+1, make([]byte, 1000)); forever() },
 
 	"ready":                 func(w *world) { w.ready(); forever() },
@@ -169,7 +191,7 @@ var lies = map[string]func(*world){
 	"reports garbage":       func(w *world) { w.ready(); w.frame(3, []byte{0x92, 7, 7}); os.Exit(9) },
 	"reports half":          func(w *world) { w.ready(); w.frame(7, []byte{0x92}); os.Exit(9) },
 	"reports with files":    func(w *world) { w.ready(); w.send(&ipc.Exit{Status: 7 << 8}, null(250)...); os.Exit(9) },
-	"leaves its connection": func(w *world) { w.ready(); leave(w); os.Exit(9) },
+	"leaves its connection": func(w *world) { w.ready(); w.share("/bin/sleep"); os.Exit(9) },
 	"floods": func(w *world) {
 		w.ready()
 		_ = w.raw.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
@@ -181,12 +203,12 @@ var lies = map[string]func(*world){
 	},
 }
 
-// leave gives the connection to a process that outlives us.
-func leave(w *world) {
+// share gives the connection to a process that may outlive us.
+func (w *world) share(program string, env ...string) {
 	f, err := w.raw.File()
 	must(err)
-	cmd := exec.Command("/bin/sleep", "3600")
-	cmd.ExtraFiles = []*os.File{f}
+	cmd := exec.Command(program, "3600")
+	cmd.ExtraFiles, cmd.Env = []*os.File{f}, append(os.Environ(), env...)
 	must(cmd.Start())
 }
 

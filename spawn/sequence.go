@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -136,19 +137,21 @@ func (a *actor) finish(ctx context.Context, epoch uint64, after []plan.Step, ins
 	if err != nil {
 		return err
 	}
-	var confined func(ipc.Confined, *os.File) error
+	var confined func(ipc.Cred, *os.File) error
 	inspected := inspect == nil
 	if inspect != nil {
-		confined = func(m ipc.Confined, listener *os.File) error {
+		if err := a.conn.PassCred(); err != nil {
+			return err
+		}
+		confined = func(sender ipc.Cred, listener *os.File) error { // by the kernel's word, not by the message's
 			inspected = true
-			pid, err := a.hostPID(m.PID)
-			if err != nil {
+			if sender.PID <= 0 || sender.PID == a.pid {
 				if listener != nil {
 					listener.Close()
 				}
-				return err
+				return fmt.Errorf("%w: not the program's process said that it is confined, but %d; the init is %d", ErrBoot, sender.PID, a.pid)
 			}
-			return inspect(pid, listener)
+			return inspect(sender.PID, listener)
 		}
 	}
 	if err := ipc.SendWelcome(ctx, a.conn, ipc.Welcome{Epoch: epoch, Plan: rest}); err != nil {
@@ -156,31 +159,16 @@ func (a *actor) finish(ctx context.Context, epoch uint64, after []plan.Step, ins
 	}
 	a.listener.Close()
 	_, a.terminal, err = ipc.AwaitReady(ctx, a.conn, confined)
-	if err == nil && !inspected {
+	asked := slices.ContainsFunc(after, func(s plan.Step) bool { return s.Kind == plan.TTY })
+	switch {
+	case err != nil:
+		return err
+	case !inspected:
 		return fmt.Errorf("%w: it was ready before it could be inspected", ErrBoot)
+	case asked != (a.terminal != nil):
+		return fmt.Errorf("%w: it was ready with a terminal: %v; one was asked for: %v", ErrBoot, a.terminal != nil, asked)
 	}
-	return err
-}
-
-// hostPID finds the child of the init that calls itself inside in its own pid namespace.
-func (a *actor) hostPID(inside int) (int, error) {
-	p := strconv.Itoa(a.pid)
-	kids, err := os.ReadFile("/proc/" + p + "/task/" + p + "/children")
-	if err != nil {
-		return 0, fmt.Errorf("find the program's process: %w", err)
-	}
-	for kid := range strings.FieldsSeq(string(kids)) {
-		status, err := os.ReadFile("/proc/" + kid + "/status")
-		if err != nil {
-			continue
-		}
-		_, line, _ := strings.Cut(string(status), "\nNSpid:")
-		line, _, _ = strings.Cut(line, "\n")
-		if f := strings.Fields(line); len(f) > 0 && f[len(f)-1] == strconv.Itoa(inside) {
-			return strconv.Atoi(kid)
-		}
-	}
-	return 0, fmt.Errorf("find the program's process: init %d has no child that is %d inside", a.pid, inside)
+	return nil
 }
 
 // bootError tells why a start failed: a step's own report beats the symptom seen here.
@@ -264,6 +252,8 @@ type actor struct {
 	start    time.Time
 	phases   []Phase
 
+	signals sync.Mutex // so that Close takes the pidfd from no Signal
+
 	once   sync.Once // of reading the exit report
 	exit   Exit
 	lost   error
@@ -291,12 +281,17 @@ func (a *actor) Kill() error {
 	return nil
 }
 
-// Signal goes to the init, which forwards all but SIGKILL; by pidfd, so never to a stranger.
+// Signal goes to the init, which forwards it; by pidfd, so never to a stranger.
 func (a *actor) Signal(s syscall.Signal) error {
+	a.signals.Lock()
+	defer a.signals.Unlock()
 	select {
 	case <-a.child.Exited():
 		return os.ErrProcessDone
 	default:
+	}
+	if s == syscall.SIGSTOP || s == syscall.SIGCHLD { // one would stop the init, the other it takes for its own
+		return fmt.Errorf("signal %v to actor: its init cannot forward it: %w", s, errors.ErrUnsupported)
 	}
 	if err := unix.PidfdSendSignal(a.child.Pidfd, s, nil, 0); err == unix.ESRCH {
 		return os.ErrProcessDone
@@ -355,7 +350,10 @@ func (a *actor) Close() error {
 				f.Close()
 			}
 		}
+		a.signals.Lock()
 		unix.Close(a.child.Pidfd)
+		a.child.Pidfd = -1
+		a.signals.Unlock()
 	})
 	return nil
 }

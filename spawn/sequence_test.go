@@ -3,6 +3,7 @@ package spawn_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -55,7 +56,7 @@ func TestLiesAreFoundOut(t *testing.T) {
 		"welcomed, then exits": spawn.ErrBoot, "hello twice": ipc.ErrUnexpected, "exit before ready": ipc.ErrUnexpected,
 		"unknown type": ipc.ErrUnexpected, "a call": ipc.ErrUnexpected,
 		"absurd failure": errAny, "failure of nothing": errAny, "failure elsewhere": unix.ENOENT, "failure with a file": ipc.ErrDescriptors,
-		"ready with two files": ipc.ErrDescriptors, "ready with 250 files": ipc.ErrDescriptors, "confined, uninvited": ipc.ErrUnexpected,
+		"ready with a file": spawn.ErrBoot, "ready with two files": ipc.ErrDescriptors, "ready with 250 files": ipc.ErrDescriptors, "confined, uninvited": ipc.ErrUnexpected,
 		"above the larger cap": ipc.ErrFrameTooLarge,
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), deadline)
@@ -136,7 +137,7 @@ func TestStrangersAreTurnedAway(t *testing.T) {
 	h.alone("a close")
 }
 
-// Inspect sees children of the init only, whatever the init claims.
+// Inspect sees whom the kernel names, and never the init, whatever is claimed.
 func TestInspectIsNotLedAstray(t *testing.T) {
 	h := newHost(t)
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
@@ -154,6 +155,18 @@ func TestInspectIsNotLedAstray(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	}
+	p, err := h.boot(ctx, "confined as another", func(pid int, _ *os.File) error {
+		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err != nil || string(name) != "exe\n" {
+			t.Errorf("inspected %q instead of who spoke, %v", name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
 	}
 	h.alone("the inspections")
 }
@@ -261,6 +274,7 @@ func TestFinishRefusesWhatDoesNotFit(t *testing.T) {
 		{{Kind: plan.Hostname, Strs: []string{strings.Repeat("x", plan.MaxBytes)}}},
 		{{Kind: plan.Hostname, Strs: []string{strings.Repeat("x", ipc.MaxPlan-8)}}},
 		{{Kind: 65535}},
+		{{Kind: plan.TTY, Nums: make([]uint64, 5)}}, // this init hands out no terminal
 	} {
 		s, id := h.spawn("ready")
 		parked, err := spawn.Boot(ctx, h.Launcher, s, id)

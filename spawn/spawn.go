@@ -41,7 +41,8 @@ type Backend interface {
 type Process interface {
 	// PID is the init's, as this process sees it.
 	PID() int
-	// Signal sends s to the program; os.ErrProcessDone if the actor has ended.
+	// Signal sends s to the program; os.ErrProcessDone if the actor has ended. SIGKILL is
+	// Kill; SIGSTOP and SIGCHLD, which no init can pass on, are errors.ErrUnsupported.
 	Signal(s syscall.Signal) error
 	// Kill ends the actor and everything in it. It does not wait; an actor that has ended is fine.
 	Kill() error
@@ -92,7 +93,7 @@ type Request struct {
 
 	HostNetwork bool
 	Netns       *os.File // a network namespace made ahead; nil: a fresh one (or the host's)
-	Alone       bool     // no other actor will share this one's launcher
+	Alone       bool     // while it lives, the backend starts no other actor
 	TimeNS      bool     // clocks that start at zero
 
 	Tasks  []*os.File // opened v1 "tasks" files that the actor's init joins

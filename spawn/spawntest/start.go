@@ -116,6 +116,11 @@ func testForwardsSignals(t *testing.T, s *suite) {
 	if err := p.Signal(unix.SIGPIPE); err != nil { // ignored, so the program lives
 		t.Fatal(err)
 	}
+	for _, s := range []syscall.Signal{unix.SIGSTOP, unix.SIGCHLD} { // which would stop the init, or be lost there
+		if err := p.Signal(s); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%v: %v, want that it is refused", s, err)
+		}
+	}
 	if _, err := p.stdin.WriteString("end\n"); err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ var stopTests = []test{
 	{"WaitByMany", "", testWaitByMany},
 	{"KillTwice", "", testKillTwice},
 	{"CloseTwice", "", testCloseTwice},
+	{"SignalDuringClose", "", testSignalDuringClose},
 	{"CloseBackend", "", testCloseBackend},
 	{"CloseDuringStart", "", testCloseDuringStart},
 	{"DaemonsEndWithProgram", "", testDaemonsEndWithProgram},
@@ -104,6 +105,31 @@ func testCloseTwice(t *testing.T, s *suite) {
 	}
 	if _, err := s.try(t, bounded(t), b, nil, "true"); err == nil {
 		t.Error("a closed backend starts actors")
+	}
+}
+
+// A signal comes to the actor or to nobody, not to what has its descriptor next.
+func testSignalDuringClose(t *testing.T, s *suite) {
+	b := s.open(t)
+	for range Rounds(10, 500) {
+		p := s.start(t, b, nil, "sleep", "1000")
+		var group sync.WaitGroup
+		for range 8 {
+			group.Go(func() {
+				for {
+					if err := p.Signal(unix.SIGURG); errors.Is(err, os.ErrProcessDone) {
+						return
+					} else if err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		group.Wait()
 	}
 }
 
