@@ -21,23 +21,30 @@ import (
 // RoleEnv makes a test binary play one of the roles given to [Main] instead of testing.
 const RoleEnv = "SANDBOXD_TEST_ROLE"
 
-// Main is the body of TestMain: it plays the role that RoleEnv names, or runs
-// the tests. A role finds its arguments in os.Args, and its children inherit no role.
+// Main is the body of TestMain: it plays the role that RoleEnv names, or runs the tests.
 func Main(m *testing.M, roles map[string]func() error) {
-	if name, ok := os.LookupEnv(RoleEnv); ok {
-		os.Unsetenv(RoleEnv)
-		play := roles[name]
-		if play == nil {
-			fmt.Fprintf(os.Stderr, "no such role: %q\n", name)
-			os.Exit(2)
-		}
-		if err := play(); err != nil {
-			fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
+	Play(roles)
 	os.Exit(m.Run())
+}
+
+// Play plays the role that RoleEnv names and ends the process, or returns if it
+// names none. A role finds its arguments in os.Args, and its children inherit no role.
+func Play(roles map[string]func() error) {
+	name, ok := os.LookupEnv(RoleEnv)
+	if !ok {
+		return
+	}
+	os.Unsetenv(RoleEnv)
+	play := roles[name]
+	if play == nil {
+		fmt.Fprintf(os.Stderr, "no such role: %q\n", name)
+		os.Exit(2)
+	}
+	if err := play(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 // Command is this test binary in a role. The race detector's second of sleep at

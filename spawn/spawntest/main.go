@@ -13,12 +13,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/spawn/launcher"
 )
 
 const (
 	// RoleEnv makes a test binary play one of the roles given to Main instead of testing.
-	RoleEnv = "SANDBOXD_SPAWNTEST_ROLE"
+	RoleEnv = hosttest.RoleEnv
 	// ObjectEnv names a file that is used in place of the committed init.
 	ObjectEnv = "SANDBOXD_SPAWNTEST_OBJECT"
 	// victimEnv tells a test that it is to be killed by another one.
@@ -28,19 +29,15 @@ const (
 	Ordinary = 1567
 )
 
-// Main is the body of TestMain. The test binary plays a role where RoleEnv
-// names one, and runs the tests otherwise: with a directory for temporary
-// files that must be empty at the end, and as the parent of all orphans.
+// Main is the body of TestMain, as that of hosttest. The tests run with a
+// directory for temporary files that Watch looks through, and as the parent of
+// all orphans.
 func Main(m *testing.M, roles map[string]func()) {
-	if name := os.Getenv(RoleEnv); name != "" {
-		play, ok := roles[name]
-		if !ok {
-			fmt.Fprintf(os.Stderr, "no such role: %q\n", name)
-			os.Exit(2)
-		}
-		play()
-		os.Exit(0)
+	plays := map[string]func() error{}
+	for name, play := range roles {
+		plays[name] = func() error { play(); return nil }
 	}
+	hosttest.Play(plays)
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, unix.SIGURG) // starts a goroutine that every process keeps once it has it
 	signal.Stop(c)
@@ -81,14 +78,10 @@ func run(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// Lack skips a test because this host has not what it needs; where
-// SANDBOXD_MUST_WORK is 1, that is a failure.
+// Lack is that of hosttest.
 func Lack(t testing.TB, format string, args ...any) {
 	t.Helper()
-	if os.Getenv("SANDBOXD_MUST_WORK") == "1" {
-		t.Fatalf("this host must have "+format, args...)
-	}
-	t.Skipf("this host lacks "+format, args...)
+	hosttest.Lack(t, format, args...)
 }
 
 // Root skips a test that only root can do.
