@@ -14,60 +14,50 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/internal/hosttest"
 )
 
-// The test binary is its own peer: with this variable set it plays a role.
-const roleEnv = "SANDBOXD_IPC_TEST_ROLE"
-
+// The test binary is its own peer.
 func TestMain(m *testing.M) {
-	if role := os.Getenv(roleEnv); role != "" {
-		if err := play(role, os.Args[1:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
+	hosttest.Main(m, map[string]func() error{"knock": knock, "accept": accept})
 }
 
-func play(role string, args []string) error {
-	ctx := context.Background()
-	switch role {
-	case "knock": // connect, say Hello, wait until the other side hangs up
-		c, err := Dial(args[0])
-		if err != nil {
-			return err
-		}
-		err = c.Send(ctx, &Hello{Proto: Proto, Actor: "a", PID: os.Getpid()})
-		if err == nil {
-			_, err = c.Recv(ctx, 0)
-		}
-		if !errors.Is(err, ErrPeerGone) {
-			return fmt.Errorf("want to be hung up on, got %w", err)
-		}
-		return nil
-	case "accept": // descriptor 3 is a listener: say who connects
-		l, err := NewListener(os.NewFile(3, "inherited"))
-		if err != nil {
-			return err
-		}
-		fmt.Println("ready")
-		c, err := l.Accept(ctx)
-		if err != nil {
-			return err
-		}
-		_, err = PeerCred(c)
-		fmt.Println(errors.Is(err, ErrStranger))
-		return nil
+// knock connects, says Hello and waits until the other side hangs up.
+func knock() error {
+	c, err := Dial(os.Args[1])
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("unknown role %q", role)
+	err = c.Send(context.Background(), &Hello{Proto: Proto, Actor: "a", PID: os.Getpid()})
+	if err == nil {
+		_, err = c.Recv(context.Background(), 0)
+	}
+	if !errors.Is(err, ErrPeerGone) {
+		return fmt.Errorf("want to be hung up on, got %w", err)
+	}
+	return nil
+}
+
+// accept says who connects to descriptor 3, a listener.
+func accept() error {
+	l, err := NewListener(os.NewFile(3, "inherited"))
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	c, err := l.Accept(context.Background())
+	if err != nil {
+		return err
+	}
+	_, err = PeerCred(c)
+	fmt.Println(errors.Is(err, ErrStranger))
+	return nil
 }
 
 func player(t testing.TB, role string, args ...string) *exec.Cmd {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), roleEnv+"="+role, "GORACE=atexit_sleep_ms=0")
-	cmd.Stderr = os.Stderr
+	cmd := hosttest.Command(role, args...)
+	cmd.Stderr = t.Output()
 	return cmd
 }
 

@@ -253,12 +253,3 @@ func must(tb testing.TB, err error) {
 		tb.Fatal(err)
 	}
 }
-
-// skip is for what this host lacks; where everything must work it fails.
-func skip(tb testing.TB, why string, err error) {
-	tb.Helper()
-	if os.Getenv("SANDBOXD_MUST_WORK") == "1" {
-		tb.Fatalf("%s: %v", why, err)
-	}
-	tb.Skipf("%s: %v", why, err)
-}

@@ -8,13 +8,14 @@ import (
 	"syscall"
 	"testing"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/rootfs/unpack"
 )
 
 // What tar(1) makes of real directories must come out equal.
 func TestRealTrees(t *testing.T) {
 	if _, err := exec.LookPath("tar"); err != nil {
-		skip(t, "no tar program to compare with", err)
+		hosttest.Lack(t, "a tar program to compare with: %v", err)
 	}
 	var trees []string
 	for _, d := range []string{"/usr/share/zoneinfo", "/usr/share/perl5", "/etc/alternatives", "/usr/include/linux"} {
@@ -23,7 +24,7 @@ func TestRealTrees(t *testing.T) {
 		}
 	}
 	if len(trees) == 0 {
-		skip(t, "no tree to compare with", os.ErrNotExist)
+		hosttest.Lack(t, "any tree to compare with")
 	}
 	for i, top := range trees {
 		for _, format := range []string{"gnu", "pax"} {
@@ -78,7 +79,7 @@ func normal(tree map[string]string, format string) map[string]string {
 func TestBusyboxRoot(t *testing.T) {
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
-		skip(t, "no static busybox (Debian: busybox-static)", err)
+		hosttest.Lack(t, "a static busybox (Debian: busybox-static): %v", err)
 	}
 	exe, err := os.ReadFile(busybox)
 	must(t, err)
@@ -100,7 +101,7 @@ func TestBusyboxRoot(t *testing.T) {
 	must(t, err)
 	a.intact()
 	if os.Geteuid() != 0 {
-		skip(t, "chroot", syscall.EPERM)
+		hosttest.Lack(t, "root, for chroot")
 	}
 	must(t, os.Chmod(a.dir, 0o755))
 	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", "cat /lib/greeting")

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/rootfs/unpack"
 )
 
@@ -211,7 +212,7 @@ func detachedTmpfs(t *testing.T, size string) *os.File {
 	t.Helper()
 	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		skip(t, "fsopen tmpfs", err)
+		hosttest.Lack(t, "a tmpfs to mount: %v", err)
 	}
 	defer unix.Close(fs)
 	must(t, unix.FsconfigSetString(fs, "size", size))
@@ -252,7 +253,7 @@ func TestMountBelow(t *testing.T) {
 	// The mount is for this thread only, which ends with the test.
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		skip(t, "unshare", err)
+		hosttest.Lack(t, "a mount namespace: %v", err)
 	}
 	must(t, unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""))
 	must(t, unix.Mount("t", mnt, "tmpfs", 0, "mode=0711"))
