@@ -7,12 +7,16 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"sandboxd/spawn"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var (
+	update = flag.Bool("update", false, "write the golden files anew")
+	record = flag.String("record", "", "write what is observed of this host to testdata/recorded/`NAME`.json")
+)
 
 // good is a host on which everything works, for root.
 func good() *Facts {
@@ -28,7 +32,7 @@ func good() *Facts {
 	for feature := range whys {
 		f.Backends["native"][string(feature)] = Answer{}
 	}
-	for _, feature := range []spawn.Feature{spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.Landlock} {
+	for _, feature := range []spawn.Feature{spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.Landlock, spawn.Terminal, spawn.KillWhole} {
 		f.Backends["process"][string(feature)] = Answer{}
 	}
 	return f
@@ -116,24 +120,50 @@ func TestHosts(t *testing.T) {
 			if r.Works != h.works {
 				t.Errorf("works is %v, want %v", r.Works, h.works)
 			}
-			var got bytes.Buffer
-			if err := Text(&got, r); err != nil {
-				t.Fatal(err)
-			}
-			golden := filepath.Join("testdata", name+".txt")
-			if *update {
-				if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got.Bytes(), want) {
-				t.Errorf("got\n%swant\n%s", &got, want)
-			}
+			compare(t, r, filepath.Join("testdata", name+".txt"))
 		})
+	}
+}
+
+// Recorded are profiles of hosts that there are: what Observe saw there.
+func TestRecorded(t *testing.T) {
+	files, err := filepath.Glob("testdata/recorded/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no recorded profiles: %v", err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.DisallowUnknownFields()
+		var f Facts
+		if err := d.Decode(&f); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		compare(t, Judge(&f), strings.TrimSuffix(file, ".json")+".txt")
+	}
+}
+
+// compare holds a report to a golden file.
+func compare(t *testing.T, r *Report, golden string) {
+	t.Helper()
+	var got bytes.Buffer
+	if err := Text(&got, r); err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("%s: got\n%swant\n%s", golden, &got, want)
 	}
 }
 
@@ -202,8 +232,10 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// On whatever host this runs, looking is complete and leaves no lease behind.
+// On whatever host this runs, looking is complete and leaves no file behind.
 func TestObserve(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
 	f := Observe(t.Context())
 	if f.Kernel == "" || len(f.Cgroups) != len(controllers) {
 		t.Errorf("facts are incomplete: %+v", f)
@@ -211,7 +243,28 @@ func TestObserve(t *testing.T) {
 	if !f.works(defaultBackend) && os.Getenv("SANDBOXD_MUST_WORK") == "1" {
 		t.Errorf("the default backend does not work here: %+v", f.Backends)
 	}
-	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "sandboxd-doctor-*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if *record != "" {
+		writeProfile(t, f)
+	}
+}
+
+// writeProfile leaves out which cgroup the test ran in.
+func writeProfile(t *testing.T, f *Facts) {
+	t.Helper()
+	b, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(text("/proc/self/cgroup") + "\n") {
+		own := line[strings.LastIndex(line, ":")+1 : len(line)-1]
+		if own != "/" {
+			b = bytes.ReplaceAll(b, []byte(own), []byte("/own"))
+		}
+	}
+	if err := os.WriteFile(filepath.Join("testdata/recorded", *record+".json"), append(b, '\n'), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

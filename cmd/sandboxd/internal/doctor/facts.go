@@ -37,9 +37,9 @@ type Facts struct {
 
 // Answer is empty where something works, or says why not.
 type Answer struct {
-	Observed string
-	Remedy   string
-	Untried  bool // something that it needs failed first
+	Observed string `json:",omitempty"`
+	Remedy   string `json:",omitempty"`
+	Untried  bool   `json:",omitempty"` // something that it needs failed first
 }
 
 func (a Answer) ok() bool { return a == Answer{} }
