@@ -91,24 +91,14 @@ func (m *Hello) AppendBinary(b []byte) ([]byte, error) {
 
 // UnmarshalBinary accepts exactly what AppendBinary makes, as do those below.
 func (m *Hello) UnmarshalBinary(body []byte) error {
-	r, err := open(body, 6, TypeHello)
-	if err != nil {
-		return err
-	}
-	var v Hello
-	v.Proto = r.Uint8()
-	v.Actor = r.Str8()
-	v.Epoch = r.Uint64()
-	r.Bin8(v.Nonce[:])
-	v.PID = int(r.Uint32())
-	if err := done(&r, TypeHello); err != nil {
-		return err
-	}
-	if err := checkPID(TypeHello, v.PID); err != nil {
-		return err
-	}
-	*m = v
-	return nil
+	return decode(m, body, 6, TypeHello, func(r *wire.Reader) (v Hello) {
+		v.Proto = r.Uint8()
+		v.Actor = r.Str8()
+		v.Epoch = r.Uint64()
+		r.Bin8(v.Nonce[:])
+		v.PID = readPID(r)
+		return v
+	})
 }
 
 // MaxPlan is the longest Plan, in bytes, that a Welcome within DefaultCap holds.
@@ -132,17 +122,9 @@ func (m *Welcome) AppendBinary(b []byte) ([]byte, error) {
 
 // UnmarshalBinary copies the plan out of body.
 func (m *Welcome) UnmarshalBinary(body []byte) error {
-	r, err := open(body, 3, TypeWelcome)
-	if err != nil {
-		return err
-	}
-	epoch := r.Uint64()
-	plan := r.Bin32()
-	if err := done(&r, TypeWelcome); err != nil {
-		return err
-	}
-	*m = Welcome{Epoch: epoch, Plan: append([]byte{}, plan...)}
-	return nil
+	return decode(m, body, 3, TypeWelcome, func(r *wire.Reader) Welcome {
+		return Welcome{Epoch: r.Uint64(), Plan: append([]byte{}, r.Bin32()...)}
+	})
 }
 
 // Ready says that the program runs. It may come with a terminal's descriptor.
@@ -156,7 +138,9 @@ func (m *Ready) AppendBinary(b []byte) ([]byte, error) {
 }
 
 // UnmarshalBinary accepts exactly the layout above.
-func (m *Ready) UnmarshalBinary(body []byte) error { return readPID(body, TypeReady, &m.PID) }
+func (m *Ready) UnmarshalBinary(body []byte) error {
+	return decode(m, body, 2, TypeReady, func(r *wire.Reader) Ready { return Ready{PID: readPID(r)} })
+}
 
 // Confined says that the program's process has locked itself in and waits for
 // Proceed. It may come with the descriptor of a seccomp listener.
@@ -170,7 +154,9 @@ func (m *Confined) AppendBinary(b []byte) ([]byte, error) {
 }
 
 // UnmarshalBinary accepts exactly the layout above.
-func (m *Confined) UnmarshalBinary(body []byte) error { return readPID(body, TypeConfined, &m.PID) }
+func (m *Confined) UnmarshalBinary(body []byte) error {
+	return decode(m, body, 2, TypeConfined, func(r *wire.Reader) Confined { return Confined{PID: readPID(r)} })
+}
 
 // Proceed answers Confined.
 type Proceed struct{}
@@ -180,11 +166,7 @@ func (m *Proceed) AppendBinary(b []byte) ([]byte, error) { return begin(b, 1, Ty
 
 // UnmarshalBinary accepts exactly the layout above.
 func (m *Proceed) UnmarshalBinary(body []byte) error {
-	r, err := open(body, 1, TypeProceed)
-	if err != nil {
-		return err
-	}
-	return done(&r, TypeProceed)
+	return decode(m, body, 1, TypeProceed, func(*wire.Reader) Proceed { return Proceed{} })
 }
 
 // Failed says that a step of the plan failed, in place of Ready.
@@ -203,16 +185,9 @@ func (m *Failed) AppendBinary(b []byte) ([]byte, error) {
 
 // UnmarshalBinary accepts exactly the layout above.
 func (m *Failed) UnmarshalBinary(body []byte) error {
-	r, err := open(body, 4, TypeFailed)
-	if err != nil {
-		return err
-	}
-	v := Failed{Step: r.Uint16(), Index: r.Uint16(), Errno: r.Uint16()}
-	if err := done(&r, TypeFailed); err != nil {
-		return err
-	}
-	*m = v
-	return nil
+	return decode(m, body, 4, TypeFailed, func(r *wire.Reader) Failed {
+		return Failed{Step: r.Uint16(), Index: r.Uint16(), Errno: r.Uint16()}
+	})
 }
 
 // Exit is the init's word on how the program ended: a hint for humans, since
@@ -228,71 +203,52 @@ func (m *Exit) AppendBinary(b []byte) ([]byte, error) {
 
 // UnmarshalBinary accepts exactly the layout above.
 func (m *Exit) UnmarshalBinary(body []byte) error {
-	r, err := open(body, 2, TypeExit)
-	if err != nil {
-		return err
-	}
-	status := r.Uint32()
-	if err := done(&r, TypeExit); err != nil {
-		return err
-	}
-	m.Status = syscall.WaitStatus(status)
-	return nil
+	return decode(m, body, 2, TypeExit, func(r *wire.Reader) Exit { return Exit{Status: syscall.WaitStatus(r.Uint32())} })
 }
 
 func begin(b []byte, elements uint8, t Type) []byte {
 	return wire.AppendFixint(wire.AppendArray(b, elements), uint8(t))
 }
 
-// open checks that body is a message of type t and reads as far as its fields.
-func open(body []byte, elements uint8, t Type) (wire.Reader, error) {
+// decode reads body, which must be a message of type t with so many elements
+// and nothing else, into m. A body that is refused leaves m as it was.
+func decode[M any](m *M, body []byte, elements uint8, t Type, fields func(*wire.Reader) M) error {
 	got, err := TypeOf(body)
 	if err != nil {
-		return wire.Reader{}, err
+		return err
 	}
 	if got != t {
-		return wire.Reader{}, fmt.Errorf("ipc: %v where %v belongs: %w", got, t, ErrUnexpected)
+		return fmt.Errorf("ipc: %v where %v belongs: %w", got, t, ErrUnexpected)
 	}
 	r := wire.NewReader(body)
 	r.Array(elements)
 	r.Fixint(uint8(t))
-	return r, nil
-}
-
-func done(r *wire.Reader, t Type) error {
+	v := fields(&r)
 	if err := r.Done(); err != nil {
 		return fmt.Errorf("ipc: %v: %w: %w", t, ErrMalformed, err)
 	}
-	return nil
-}
-
-func checkPID(t Type, pid int) error {
-	if pid < 1 || pid > maxPID {
-		return fmt.Errorf("ipc: %v: pid %d is outside 1 to %d: %w", t, pid, maxPID, ErrMalformed)
-	}
+	*m = v
 	return nil
 }
 
 func appendPID(b []byte, t Type, pid int) ([]byte, error) {
-	if err := checkPID(t, pid); err != nil {
-		return b, err
+	if err := checkPID(pid); err != nil {
+		return b, fmt.Errorf("ipc: %v: %w: %w", t, ErrMalformed, err)
 	}
 	return wire.AppendUint32(b, uint32(pid)), nil
 }
 
-// readPID reads a message that is nothing but a type and a pid.
-func readPID(body []byte, t Type, dst *int) error {
-	r, err := open(body, 2, t)
-	if err != nil {
-		return err
-	}
+func readPID(r *wire.Reader) int {
 	pid := int(r.Uint32())
-	if err := done(&r, t); err != nil {
-		return err
+	if err := checkPID(pid); err != nil {
+		r.Fail(err)
 	}
-	if err := checkPID(t, pid); err != nil {
-		return err
+	return pid
+}
+
+func checkPID(pid int) error {
+	if pid < 1 || pid > maxPID {
+		return fmt.Errorf("pid %d is outside 1 to %d", pid, maxPID)
 	}
-	*dst = pid
 	return nil
 }

@@ -70,6 +70,15 @@ func (r *Reader) head(c byte) {
 	}
 }
 
+// uint consumes c and an integer of n bytes.
+func (r *Reader) uint(c byte, n int) (v uint64) {
+	r.head(c)
+	for _, b := range r.take(n) {
+		v = v<<8 | uint64(b)
+	}
+	return v
+}
+
 // Array consumes the head of an array of exactly n elements, n <= 15.
 func (r *Reader) Array(n uint8) { r.head(0x90 | n&0x0f) }
 
@@ -77,49 +86,19 @@ func (r *Reader) Array(n uint8) { r.head(0x90 | n&0x0f) }
 func (r *Reader) Fixint(n uint8) { r.head(n & 0x7f) }
 
 // Uint8 consumes 0xcc and one byte.
-func (r *Reader) Uint8() uint8 {
-	r.head(0xcc)
-	if p := r.take(1); p != nil {
-		return p[0]
-	}
-	return 0
-}
+func (r *Reader) Uint8() uint8 { return uint8(r.uint(0xcc, 1)) }
 
 // Uint16 consumes 0xcd and two bytes.
-func (r *Reader) Uint16() uint16 {
-	r.head(0xcd)
-	if p := r.take(2); p != nil {
-		return binary.BigEndian.Uint16(p)
-	}
-	return 0
-}
+func (r *Reader) Uint16() uint16 { return uint16(r.uint(0xcd, 2)) }
 
 // Uint32 consumes 0xce and four bytes.
-func (r *Reader) Uint32() uint32 {
-	r.head(0xce)
-	if p := r.take(4); p != nil {
-		return binary.BigEndian.Uint32(p)
-	}
-	return 0
-}
+func (r *Reader) Uint32() uint32 { return uint32(r.uint(0xce, 4)) }
 
 // Uint64 consumes 0xcf and eight bytes.
-func (r *Reader) Uint64() uint64 {
-	r.head(0xcf)
-	if p := r.take(8); p != nil {
-		return binary.BigEndian.Uint64(p)
-	}
-	return 0
-}
+func (r *Reader) Uint64() uint64 { return r.uint(0xcf, 8) }
 
 // Str8 consumes 0xd9, a length byte and a copy of that many bytes.
-func (r *Reader) Str8() string {
-	r.head(0xd9)
-	if p := r.take(1); p != nil {
-		return string(r.take(int(p[0])))
-	}
-	return ""
-}
+func (r *Reader) Str8() string { return string(r.take(int(r.uint(0xd9, 1)))) }
 
 // Bin8 consumes 0xc4, the length byte len(dst) and fills dst; len(dst) <= 255.
 func (r *Reader) Bin8(dst []byte) {
@@ -131,17 +110,19 @@ func (r *Reader) Bin8(dst []byte) {
 // Bin32 consumes 0xc6, a four-byte length and that many bytes, which it
 // returns without copying: they belong to the Reader's input.
 func (r *Reader) Bin32() []byte {
-	r.head(0xc6)
-	p := r.take(4)
-	if p == nil {
-		return nil
-	}
-	n := binary.BigEndian.Uint32(p)
-	if uint64(n) > uint64(len(r.b)) {
+	n := r.uint(0xc6, 4)
+	if r.err == nil && n > uint64(len(r.b)) {
 		r.err = ErrLength
-		return nil
 	}
 	return r.take(int(n))
+}
+
+// Fail makes err the reason, unless there is one: for values that the caller
+// read and will not have.
+func (r *Reader) Fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
 }
 
 // Done returns the first mismatch, or ErrTrailing when bytes are left.
