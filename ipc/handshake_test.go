@@ -179,7 +179,7 @@ func TestStrangers(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { // one after another: the backlog is not what is tested
 			for range n {
-				cmd := player("knock", path)
+				cmd := player(t, "knock", path)
 				if err := cmd.Run(); err != nil {
 					done <- fmt.Errorf("stranger: %w", err)
 					return
