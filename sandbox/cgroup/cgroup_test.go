@@ -16,23 +16,19 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sandboxd/internal/hosttest"
 )
 
 // The test binary is its own child: it joins the leaf whose tasks files it
 // inherited and becomes another program, or a bomb.
 func TestMain(m *testing.M) {
-	switch os.Getenv("CGROUP_TEST") {
-	case "join":
-		join()
-	case "bomb":
-		bomb()
-	}
-	os.Exit(m.Run())
+	hosttest.Main(m, map[string]func() error{"join": join, "bomb": bomb})
 }
 
 // join writes "0" from one thread and executes from the same, which ends the
 // other threads: what a single-threaded init does in two lines.
-func join() {
+func join() error {
 	runtime.LockOSThread()
 	n, err := strconv.Atoi(os.Getenv("CGROUP_TASKS"))
 	for fd := 3; err == nil && fd < 3+n; fd++ {
@@ -41,29 +37,20 @@ func join() {
 		}
 	}
 	if err == nil {
-		os.Setenv("CGROUP_TEST", os.Getenv("CGROUP_THEN"))
+		if then := os.Getenv("CGROUP_THEN"); then != "" {
+			os.Setenv(hosttest.RoleEnv, then)
+		}
 		err = syscall.Exec(os.Args[1], os.Args[1:], os.Environ())
 	}
-	fmt.Fprintln(os.Stderr, "join:", err)
-	os.Exit(99)
+	return err
 }
 
-func bomb() {
+func bomb() error {
 	b := make([]byte, 64<<20)
 	for i := 0; i < len(b); i += 4096 {
 		b[i] = 1
 	}
-	os.Exit(0)
-}
-
-// unable ends a test that this host or user cannot run, in the one place where
-// that may happen.
-func unable(t testing.TB, why error) {
-	t.Helper()
-	if os.Getenv("SANDBOXD_MUST_WORK") == "1" {
-		t.Fatalf("must work here: %v", why)
-	}
-	t.Skip(why)
+	return nil
 }
 
 var leases atomic.Int64
@@ -76,7 +63,7 @@ func realTree(t testing.TB, need Controller) *Tree {
 		t.Fatal(err)
 	}
 	if err := h.Has(need); err != nil {
-		unable(t, err)
+		hosttest.Lack(t, "cgroups: %v", err)
 	}
 	lease := fmt.Sprintf("test-%d-%d", os.Getpid(), leases.Add(1))
 	tree, err := h.Tree(lease)
@@ -126,15 +113,11 @@ func start(t testing.TB, l *Leaf, then string, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	if then != "" {
-		args = []string{self}
+		args = os.Args[:1]
 	}
-	c := exec.Command(self, args...)
-	c.Env = append(os.Environ(), "CGROUP_TEST=join", "CGROUP_THEN="+then, "CGROUP_TASKS="+strconv.Itoa(len(tasks)))
+	c := hosttest.Command("join", args...)
+	c.Env = append(c.Env, "CGROUP_THEN="+then, "CGROUP_TASKS="+strconv.Itoa(len(tasks)))
 	c.ExtraFiles = tasks
 	var stderr bytes.Buffer
 	c.Stderr = &stderr

@@ -2,7 +2,6 @@ package cgroup
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -12,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/internal/hosttest"
 )
 
 // asUser runs f on a thread of an ordinary user. The thread is not used again.
@@ -31,7 +32,7 @@ func asUser(t *testing.T, f func()) {
 	}()
 	<-done
 	if errno != 0 {
-		unable(t, errno)
+		hosttest.Lack(t, "a way to another user id: %v", errno)
 	}
 }
 
@@ -280,11 +281,11 @@ func TestMoveAside(t *testing.T) {
 				return
 			}
 			if os.Geteuid() != 0 {
-				unable(t, errors.New("not root"))
+				hosttest.Lack(t, "root")
 			}
 			// Root goes by what systemd noted, here on a cgroup above.
 			if err := unix.Setxattr(f.root+"/user.slice", "trusted.delegate", []byte("1"), 0); err != nil {
-				unable(t, fmt.Errorf("trusted xattr: %w", err))
+				hosttest.Lack(t, "trusted extended attributes: %v", err)
 			}
 			run()
 		})
@@ -305,7 +306,7 @@ func emptying(f *fake, procs string) func(int, string) error {
 // As root in a cgroup of someone else's, the root of the hierarchy serves.
 func TestBelowRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
-		unable(t, errors.New("not root"))
+		hosttest.Lack(t, "root")
 	}
 	f := newFake(t, "/system.slice/x.service")
 	tree := f.tree()

@@ -17,34 +17,25 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/internal/hosttest"
 )
 
 // The test binary is its own other supervisor.
 func TestMain(m *testing.M) {
-	switch os.Getenv("LEASE_TEST") {
-	case "hold":
-		hold()
-	case "contend":
-		contend()
-	}
-	os.Exit(m.Run())
+	hosttest.Main(m, map[string]func() error{"hold": hold, "contend": contend})
 }
 
 func nothing(int, string) error { return nil }
 
-func fatal(err error) {
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
-}
-
 // hold takes a lease, says which, and waits to be killed.
-func hold() {
+func hold() error {
 	l, err := Acquire(os.Getenv("LEASE_DIR"), nothing)
 	if err != nil {
-		fatal(err)
+		return err
 	}
 	if err := l.Note("left by " + strconv.Itoa(os.Getpid())); err != nil {
-		fatal(err)
+		return err
 	}
 	fmt.Println(l.N)
 	select {}
@@ -53,41 +44,34 @@ func hold() {
 // contend takes and releases, and proves each time that nobody else holds the
 // number, by a file that only one process can make. The last one it keeps for
 // the kernel to free.
-func contend() {
+func contend() error {
 	dir := os.Getenv("LEASE_DIR")
 	for range 40 {
 		l, err := Acquire(dir, nothing)
 		if err != nil {
-			fatal(err)
+			return err
 		}
 		if l.Warnings != nil {
-			fatal(l.Warnings)
+			return l.Warnings
 		}
 		proof := filepath.Join(dir, "proof", strconv.Itoa(l.N))
 		f, err := os.OpenFile(proof, os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
-			fatal(fmt.Errorf("shared: %w", err))
+			return fmt.Errorf("shared: %w", err)
 		}
 		f.Close()
 		time.Sleep(time.Millisecond)
 		if err := errors.Join(os.Remove(proof), l.Release()); err != nil {
-			fatal(err)
+			return err
 		}
 	}
-	if _, err := Acquire(dir, nothing); err != nil {
-		fatal(err)
-	}
-	os.Exit(0)
+	_, err := Acquire(dir, nothing)
+	return err
 }
 
-func helper(t *testing.T, what, dir string) *exec.Cmd {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command(self)
-	c.Env = append(os.Environ(), "LEASE_TEST="+what, "LEASE_DIR="+dir)
+func helper(what, dir string) *exec.Cmd {
+	c := hosttest.Command(what)
+	c.Env = append(c.Env, "LEASE_DIR="+dir)
 	return c
 }
 
@@ -138,7 +122,7 @@ func TestContention(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 32 {
 		wg.Go(func() {
-			if out, err := helper(t, "contend", dir).CombinedOutput(); err != nil {
+			if out, err := helper("contend", dir).CombinedOutput(); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}
 		})
@@ -154,7 +138,7 @@ func TestContention(t *testing.T) {
 // killed leaves a dead lease and returns its number and note.
 func killed(t *testing.T, dir string) (int, string) {
 	t.Helper()
-	c := helper(t, "hold", dir)
+	c := helper("hold", dir)
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

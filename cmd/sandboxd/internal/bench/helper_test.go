@@ -11,20 +11,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"sandboxd/internal/hosttest"
 )
 
-// helperEnv makes this test binary run a bench until it is interrupted.
-const helperEnv = "BENCH_TEST_HELPER"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(helperEnv) == "" {
-		os.Exit(m.Run())
-	}
-	if err := benchUntilInterrupted(); err != nil {
-		fmt.Fprintln(os.Stderr, "helper:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	hosttest.Main(m, map[string]func() error{"bench": benchUntilInterrupted})
 }
 
 // benchUntilInterrupted prints where it works, then "round" once it is amidst.
@@ -56,15 +48,6 @@ func peers(w *Workspace) []Subject {
 	}
 }
 
-// skip fails instead where the environment promises a complete machine.
-func skip(t *testing.T, err error) {
-	t.Helper()
-	if os.Getenv("SANDBOXD_MUST_WORK") == "1" {
-		t.Fatalf("SANDBOXD_MUST_WORK=1, but %v", err)
-	}
-	t.Skip(err)
-}
-
 // probe skips the test if the subject cannot be measured here.
 func probe(t *testing.T, s Subject) {
 	t.Helper()
@@ -72,7 +55,7 @@ func probe(t *testing.T, s Subject) {
 		if absent := (*AbsentError)(nil); !errors.As(err, &absent) {
 			t.Fatalf("Probe of %s gave %v; want nil or an AbsentError", s.Name(), err)
 		}
-		skip(t, err)
+		hosttest.Lack(t, "a peer: %v", err)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sandboxd/internal/hosttest"
 )
 
 func TestEachPeerOnce(t *testing.T) {
@@ -158,8 +160,7 @@ func TestProbeSaysWhy(t *testing.T) {
 // Interrupted at a random point, a bench cleans up and says so.
 func TestInterrupted(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), helperEnv+"=1")
+		cmd := hosttest.Command("bench")
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
 		out, err := cmd.StdoutPipe()
