@@ -14,8 +14,7 @@ const Proto = 1
 // Type is the first element of every message.
 type Type uint8
 
-// The closed set of messages. 1 to 7 are the handshake and the exit, with the
-// fixed layouts of this file; 16 and up are the calls and streams of actors.
+// The closed set of messages, each with a fixed layout.
 const (
 	TypeHello    Type = 1 // init → supervisor
 	TypeWelcome  Type = 2 // supervisor → init
@@ -24,27 +23,11 @@ const (
 	TypeConfined Type = 5 // program's process → supervisor
 	TypeProceed  Type = 6 // supervisor → program's process
 	TypeExit     Type = 7 // init → supervisor
-
-	TypeStart     Type = 16
-	TypeStartAck  Type = 17
-	TypeStarted   Type = 18
-	TypeYield     Type = 19
-	TypeCredit    Type = 20
-	TypeStop      Type = 21
-	TypeReturn    Type = 22
-	TypeError     Type = 23
-	TypeCancel    Type = 24
-	TypeCancelAck Type = 25
-	TypePing      Type = 26
-	TypePong      Type = 27
 )
 
 var typeNames = [...]string{
 	TypeHello: "Hello", TypeWelcome: "Welcome", TypeReady: "Ready", TypeFailed: "Failed",
 	TypeConfined: "Confined", TypeProceed: "Proceed", TypeExit: "Exit",
-	TypeStart: "Start", TypeStartAck: "StartAck", TypeStarted: "Started", TypeYield: "Yield",
-	TypeCredit: "Credit", TypeStop: "Stop", TypeReturn: "Return", TypeError: "Error",
-	TypeCancel: "Cancel", TypeCancelAck: "CancelAck", TypePing: "Ping", TypePong: "Pong",
 }
 
 func (t Type) String() string {

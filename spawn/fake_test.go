@@ -161,7 +161,6 @@ var lies = map[string]func(*world){
 	"hello twice":          func(w *world) { w.welcome(); w.send(&w.hello); forever() },
 	"exit before ready":    func(w *world) { w.welcome(); w.send(&ipc.Exit{}); forever() },
 	"unknown type":         func(w *world) { w.welcome(); w.frame(2, []byte{0x91, 99}); forever() },
-	"a call":               func(w *world) { w.welcome(); w.frame(2, []byte{0x91, byte(ipc.TypeStart)}); forever() },
 	"absurd failure":       func(w *world) { w.welcome(); w.send(&ipc.Failed{Step: 65535, Index: 65535, Errno: 65535}); forever() },
 	"failure of nothing":   func(w *world) { w.welcome(); w.send(&ipc.Failed{}); forever() },
 	"failure elsewhere": func(w *world) {

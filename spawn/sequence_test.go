@@ -54,7 +54,7 @@ func TestLiesAreFoundOut(t *testing.T) {
 		"ready too early": ipc.ErrUnexpected, "failed at once": ipc.ErrUnexpected, "exit at once": ipc.ErrUnexpected,
 		"hello with 250": ipc.ErrDescriptors, "strangers only": ipc.ErrTooManyStrangers,
 		"welcomed, then exits": spawn.ErrBoot, "hello twice": ipc.ErrUnexpected, "exit before ready": ipc.ErrUnexpected,
-		"unknown type": ipc.ErrUnexpected, "a call": ipc.ErrUnexpected,
+		"unknown type":   ipc.ErrUnexpected,
 		"absurd failure": errAny, "failure of nothing": errAny, "failure elsewhere": unix.ENOENT, "failure with a file": ipc.ErrDescriptors,
 		"ready with a file": spawn.ErrBoot, "ready with two files": ipc.ErrDescriptors, "ready with 250 files": ipc.ErrDescriptors, "confined, uninvited": ipc.ErrUnexpected,
 		"above the larger cap": ipc.ErrFrameTooLarge,
