@@ -50,7 +50,8 @@ func Play(roles map[string]func() error) {
 // Command is this test binary in a role. The race detector's second of sleep at
 // the exit is not for such short lives.
 func Command(role string, args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], args...)
+	self, _ := os.Executable() // os.Args[0] may be relative, and "" does not start
+	cmd := exec.Command(self, args...)
 	cmd.Env = append(os.Environ(), RoleEnv+"="+role, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
