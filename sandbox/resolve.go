@@ -36,6 +36,7 @@ const (
 	defaultFiles  = 1024
 	defaultDisk   = 256 << 20
 	defaultInodes = 65536
+	maxInodes     = 1 << 40 // tmpfs takes no more than 2^54
 	defaultOutput = 1 << 30
 )
 
@@ -79,6 +80,9 @@ func (h *Host) resolve(s Spec) (*resolved, error) {
 	}
 	if s.Network != NetNone && s.Network != NetHost {
 		return nil, fmt.Errorf("%w: network %q: want none or host", ErrSpec, s.Network)
+	}
+	if !r.native() && (s.User != nil || s.Hostname != "") {
+		return nil, &spawn.Gate{Feature: spawn.UserNS, Observed: "the process backend has no namespaces, so it cannot choose the user or the host name inside", Remedy: "use --backend native"}
 	}
 	if err := r.identity(h); err != nil {
 		return nil, err
@@ -173,6 +177,8 @@ func (r *resolved) limit(h *Host) error {
 	}
 	cpus := l.CPUs > 0
 	switch {
+	case l.DiskInodes > maxInodes:
+		return fmt.Errorf("%w: inode limit of %d: want at most %d, or -1 for no limit", ErrSpec, l.DiskInodes, maxInodes)
 	case l.CPUs == Unlimited:
 		l.CPUs = 0
 	case l.CPUs == 0:

@@ -72,7 +72,7 @@ func (e *StepError) hint() string {
 		return "the writable layer is too small for the sandbox's own directories; raise --disk or --disk-inodes"
 	case is(plan.Mkdir, syscall.EROFS), is(plan.WriteFile, syscall.EROFS):
 		return "the target lies in a read-only part of the root; choose one elsewhere, such as /mnt or /data"
-	case is(plan.Mkdir, syscall.ENOTDIR), is(plan.WriteFile, syscall.ENOTDIR), is(plan.Attach, syscall.ENOTDIR), is(plan.Attach, syscall.EISDIR):
+	case is(plan.Mkdir, syscall.ENOTDIR), is(plan.WriteFile, syscall.ENOTDIR), is(plan.Attach, syscall.ENOTDIR), is(plan.Attach, syscall.EISDIR), is(plan.Attach, syscall.EINVAL):
 		return "a file and a directory meet at this path"
 	case is(plan.Attach, syscall.ELOOP):
 		return "the root has a symbolic link where the sandbox mounts its own; replace it by a directory"
@@ -80,7 +80,7 @@ func (e *StepError) hint() string {
 		return "above this process's own hard limit, which only CAP_SYS_RESOURCE may raise"
 	case is(plan.Chdir, syscall.EACCES):
 		return "the sandboxed user may not enter the working directory"
-	case is(plan.Chdir, syscall.ENOENT):
+	case is(plan.Chdir, syscall.ENOENT), is(plan.Chdir, syscall.ENOTDIR):
 		return "the working directory does not exist in the sandbox; see --workdir and --mount"
 	case is(plan.Idmap, syscall.EINVAL):
 		return "the file system of this directory cannot be id-mapped; copy it to ext4, xfs, btrfs or tmpfs, or run as the owner instead of root"
