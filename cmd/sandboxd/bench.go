@@ -19,7 +19,7 @@ import (
 const benchUsage = `Usage: sandboxd bench [flags]
 
 Measures spawns beside the other sandboxes found on this host, in interleaved
-rounds, and prints the contracts with what was measured. Needs root.
+rounds, and prints the contracts with what was measured. Most of it needs root.
 
   --rounds N     rounds of the interleaved run (default 100)
   --live N       actors alive at once (default 1000)
