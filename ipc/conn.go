@@ -40,8 +40,7 @@ func NewConn(f *os.File) (*Conn, error) {
 	return c, nil
 }
 
-// adopt makes f wait in the runtime's poller, so that deadlines and Close end
-// a wait. A file that is not there already gets a descriptor of its own.
+// adopt makes f wait in the runtime's poller, so that Close ends a wait. A file that is not there already gets a descriptor of its own.
 func adopt(f *os.File) (*os.File, syscall.RawConn, error) {
 	if f.SetDeadline(time.Time{}) != nil {
 		old := f
@@ -74,18 +73,6 @@ func adopt(f *os.File) (*os.File, syscall.RawConn, error) {
 // SetCap bounds the frames received from now on to n bytes of body. The
 // handshake raises it to DefaultCap at Welcome.
 func (c *Conn) SetCap(n int) { c.cap.Store(int64(n)) }
-
-// SetReadDeadline ends a Recv at t with os.ErrDeadlineExceeded; the zero time
-// means never. Where no byte of a frame had come, the Conn stays usable.
-func (c *Conn) SetReadDeadline(t time.Time) error {
-	return sysErr(c.f.SetReadDeadline(t), nil)
-}
-
-// SetWriteDeadline is SetReadDeadline for Send. The Conn stays usable where no
-// byte of the frame had left.
-func (c *Conn) SetWriteDeadline(t time.Time) error {
-	return sysErr(c.f.SetWriteDeadline(t), nil)
-}
 
 // Close ends the connection and whatever blocks on it. A second Close is nil.
 func (c *Conn) Close() error { return closeFile(c.f) }
@@ -123,8 +110,6 @@ func until(ctx context.Context, interrupt func()) (stop func() error) {
 // sysErr gives an error of RawConn or a system call on a socket its meaning.
 func sysErr(poll, call error) error {
 	switch {
-	case errors.Is(poll, os.ErrDeadlineExceeded):
-		return poll
 	case poll != nil: // the poller has one more, closing, which os does not translate here
 		return fmt.Errorf("%w: %w", os.ErrClosed, poll)
 	case errors.Is(call, unix.EPIPE), errors.Is(call, unix.ECONNRESET):

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,8 +32,7 @@ func (f *Frame) Close() error {
 // the bytes that arrive, never past the cap.
 //
 // A frame once begun is finished or the connection closed: after any error,
-// the end of ctx included, the Conn is closed. The one exception is a read
-// deadline that passes between two frames.
+// the end of ctx included, the Conn is closed.
 func (c *Conn) Recv(ctx context.Context, descriptors int) (Frame, error) {
 	stop := until(ctx, func() { c.Close() })
 	r := receiver{c: c, allow: descriptors}
@@ -44,9 +42,7 @@ func (c *Conn) Recv(ctx context.Context, descriptors int) (Frame, error) {
 	}
 	if err != nil {
 		r.drop()
-		if r.got > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-			c.Close()
-		}
+		c.Close()
 		return Frame{}, fmt.Errorf("ipc: receive: %w", err)
 	}
 	f := Frame{Body: body, Sender: r.sender}
@@ -184,8 +180,8 @@ func (r *receiver) control(oob []byte) error {
 
 // Send writes m as one frame, with the descriptors of files, which stay the
 // caller's. After any error the Conn is closed, as with Recv: a frame cut
-// short cannot be mended. The exceptions, after which nothing has left: a
-// message that cannot be encoded and a write deadline before the first byte.
+// short cannot be mended. The exception, after which nothing has left, is a
+// message that cannot be encoded.
 func (c *Conn) Send(ctx context.Context, m encoding.BinaryAppender, files ...*os.File) error {
 	b, err := m.AppendBinary(make([]byte, 4, 128))
 	if err != nil {
@@ -193,50 +189,51 @@ func (c *Conn) Send(ctx context.Context, m encoding.BinaryAppender, files ...*os
 	}
 	binary.LittleEndian.PutUint32(b, uint32(len(b)-4))
 	stop := until(ctx, func() { c.Close() })
-	sent, err := c.write(b, files)
+	err = c.write(b, files)
 	if ended := stop(); ended != nil {
 		err = ended
 	}
 	if err != nil {
-		if sent > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-			c.Close()
-		}
+		c.Close()
 		return fmt.Errorf("ipc: send: %w", err)
 	}
 	return nil
 }
 
-func (c *Conn) write(b []byte, files []*os.File) (sent int, err error) {
+func (c *Conn) write(b []byte, files []*os.File) error {
 	var oob []byte
 	if len(files) > 0 {
 		fds := make([]int, len(files))
 		for i, f := range files { // not Fd, which may make the file blocking
 			raw, err := f.SyscallConn()
 			if err != nil {
-				return 0, err
+				return err
 			}
 			if err := raw.Control(func(fd uintptr) { fds[i] = int(fd) }); err != nil {
-				return 0, err
+				return err
 			}
 		}
 		oob = unix.UnixRights(fds...)
 		defer runtime.KeepAlive(files)
 	}
-	for sent < len(b) {
-		var n int
+	for len(b) > 0 {
+		var (
+			n   int
+			err error
+		)
 		poll := c.raw.Write(func(fd uintptr) bool {
 			for {
-				n, err = unix.SendmsgN(int(fd), b[sent:], oob, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+				n, err = unix.SendmsgN(int(fd), b, oob, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 				if err != unix.EINTR {
 					return err != unix.EAGAIN
 				}
 			}
 		})
 		if poll != nil || err != nil {
-			return sent, sysErr(poll, err)
+			return sysErr(poll, err)
 		}
-		sent += n
+		b = b[n:]
 		oob = nil // descriptors travel with the first byte
 	}
-	return sent, nil
+	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,7 +48,7 @@ func TestFrameBytesMayArriveSingly(t *testing.T) {
 	a, b := pair(t)
 	go func() {
 		for _, c := range framed([]byte("\x91\x06")) {
-			if _, err := a.write([]byte{c}, nil); err != nil {
+			if err := a.write([]byte{c}, nil); err != nil {
 				return
 			}
 			runtime.Gosched()
@@ -259,77 +258,6 @@ func TestUntilWaits(t *testing.T) {
 	}
 }
 
-func TestReadDeadlineBetweenFramesKeepsTheConn(t *testing.T) {
-	ctx := bounded(t)
-	a, b := pair(t)
-	if err := b.SetReadDeadline(time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Recv(ctx, 0); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("%v", err)
-	}
-	if err := b.SetReadDeadline(time.Time{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Send(ctx, &Proceed{}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Recv(ctx, 0); err != nil {
-		t.Errorf("after the deadline: %v", err)
-	}
-}
-
-func TestReadDeadlineInsideAFrameClosesTheConn(t *testing.T) {
-	a, b := pair(t)
-	raw(t, a, []byte{4, 0, 0, 0, 1})
-	done := make(chan error, 1)
-	go func() { _, err := b.Recv(bounded(t), 0); done <- err }()
-	drained(t, b)
-	if err := b.SetReadDeadline(time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("%v", err)
-	}
-	closed(t, b)
-}
-
-// TestSendDeadline cuts a frame short that does not fit into the socket.
-func TestSendDeadline(t *testing.T) {
-	a, b := pair(t)
-	done := make(chan error, 1)
-	go func() { done <- a.Send(bounded(t), body(make([]byte, 8<<20))) }()
-	if err := (&receiver{c: b}).fill(make([]byte, 1)); err != nil { // it has begun
-		t.Fatal(err)
-	}
-	if err := a.SetWriteDeadline(time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("%v", err)
-	}
-	closed(t, a)
-}
-
-func TestWriteDeadlineBeforeAFrameKeepsTheConn(t *testing.T) {
-	a, b := pair(t)
-	if err := a.SetWriteDeadline(time.Unix(1, 0)); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Send(bounded(t), &Proceed{}); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("%v", err)
-	}
-	if err := a.SetWriteDeadline(time.Time{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Send(bounded(t), &Proceed{}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Recv(bounded(t), 0); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestSendToNobody(t *testing.T) {
 	a, b := pair(t)
 	b.Close()
@@ -349,7 +277,6 @@ func TestUnblocks(t *testing.T) {
 	}{
 		{"close", func(c *Conn, _ context.CancelCauseFunc) { c.Close() }, []error{os.ErrClosed}},
 		{"cancel", func(_ *Conn, cancel context.CancelCauseFunc) { cancel(cause) }, []error{context.Canceled, cause}},
-		{"deadline", func(c *Conn, _ context.CancelCauseFunc) { c.f.SetDeadline(time.Unix(1, 0)) }, []error{os.ErrDeadlineExceeded}},
 	} {
 		for name, wait := range map[string]func(context.Context, *Conn) error{
 			"recv":  func(ctx context.Context, c *Conn) error { _, err := c.Recv(ctx, 0); return err },
@@ -368,6 +295,7 @@ func TestUnblocks(t *testing.T) {
 					t.Errorf("%s of %s: %v, want %v", how.name, name, err, want)
 				}
 			}
+			closed(t, b)
 			cancel(nil)
 		}
 	}

@@ -57,7 +57,7 @@ func feed(t *testing.T, b []byte, chunk uint8) *Conn {
 	write := func() {
 		defer a.Close()
 		for piece := range slices.Chunk(b, int(chunk)+1) {
-			if _, err := a.write(piece, nil); err != nil {
+			if err := a.write(piece, nil); err != nil {
 				return // the other end is closed
 			}
 		}

@@ -318,8 +318,9 @@ func (a *actor) Wait(ctx context.Context) (Exit, error) {
 			User: time.Duration(e.UserUS) * time.Microsecond, System: time.Duration(e.SystemUS) * time.Microsecond,
 		}
 		// What the init said before it died still lies in the socket.
-		_ = a.conn.SetReadDeadline(time.Now().Add(time.Second))
-		if f, err := a.conn.Recv(context.Background(), 0); err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if f, err := a.conn.Recv(ctx, 0); err == nil {
 			var m ipc.Exit
 			if m.UnmarshalBinary(f.Body) == nil {
 				a.exit.Status, a.exit.Reported = m.Status, true
