@@ -26,16 +26,16 @@ func (f Filter) Bytes() []byte {
 
 // Compile translates the policy. The filter checks the ABI, then finds the
 // number by binary search over ranges of numbers with the same answer, then
-// tests arguments. The kernel runs a filter once for every number when it is
-// installed, to learn which ones it allows always (kernel/seccomp.c,
-// seccomp_cache_prepare), which is why the shape matters: see
-// BenchmarkInstall.
+// tests arguments. Each installation, so each spawn, pays for both shape and
+// length: the kernel translates the filter, and runs it once for every number to
+// learn which ones it allows always (kernel/seccomp.c, seccomp_cache_prepare).
+// See BenchmarkInstall.
 func (p *Policy) Compile() (Filter, error) {
 	segs, err := p.segments()
 	if err != nil {
 		return nil, fmt.Errorf("seccomp: compile for %v: %w", p.Arch, err)
 	}
-	c := compiler{policy: p, out: make(Filter, 0, 512), rets: make(map[Action]int, 8)}
+	c := compiler{policy: p, out: make(Filter, 0, 512), rets: make(map[Action]int, 8), tests: make(map[test]int, 32)}
 	c.tree(segs)
 	load := c.emit(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, offNr)
 	c.branch(unix.BPF_JEQ, uint32(p.Arch), load, c.ret(p.Foreign))
@@ -55,19 +55,21 @@ const (
 	offArgs = 16
 )
 
-// segment is a range of numbers from first to the next segment with one answer:
-// a rule with cases, or else an action.
+// segment is a range of numbers, from first to the next segment, with one answer.
 type segment struct {
-	first uint32
-	leaf  leaf
+	first  uint32
+	leaf   leaf
+	except []segment // single numbers amid it: one comparison each, where a range takes two
 }
 
+// leaf is an answer: a rule with cases, or else an action.
 type leaf struct {
 	action Action
 	rule   *Rule // nil unless the answer depends on arguments
 }
 
-// segments lays the answers out over all numbers and merges equal neighbours.
+// segments lays the answers out over all numbers, merges equal neighbours, and
+// equal ranges around a single number.
 func (p *Policy) segments() ([]segment, error) {
 	if p.Arch.table() == nil {
 		return nil, ErrArch
@@ -109,13 +111,19 @@ func (p *Policy) segments() ([]segment, error) {
 	}
 	segs := make([]segment, 0, 128)
 	for nr, l := range leaves {
-		if nr == 0 || l != segs[len(segs)-1].leaf {
-			segs = append(segs, segment{uint32(nr), l})
+		n := len(segs)
+		switch {
+		case n > 0 && l == segs[n-1].leaf:
+		case n > 1 && l == segs[n-2].leaf && segs[n-1].first+1 == uint32(nr) && len(segs[n-2].except) < chain:
+			segs[n-2].except = append(segs[n-2].except, segs[n-1])
+			segs = segs[:n-1]
+		default:
+			segs = append(segs, segment{first: uint32(nr), leaf: l})
 		}
 	}
-	segs = append(segs, segment{uint32(top) + 1, leaf{action: enosys}})
+	segs = append(segs, segment{first: uint32(top) + 1, leaf: leaf{action: enosys}})
 	if p.Arch == AMD64 {
-		segs = append(segs, segment{x32Bit, leaf{action: p.answer(p.Foreign)}})
+		segs = append(segs, segment{first: x32Bit, leaf: leaf{action: p.answer(p.Foreign)}})
 	}
 	return segs, nil
 }
@@ -146,7 +154,21 @@ type compiler struct {
 	policy *Policy
 	out    Filter
 	rets   map[Action]int // label of the last return of each answer
+	tests  map[test]int   // and of each condition
 }
+
+// test is a condition and where it leads. Values are told apart by where they
+// lie: rules that look alike share them.
+type test struct {
+	arg     uint8
+	mask    uint32
+	in      *uint32
+	n       int
+	yes, no int
+}
+
+// chain is how many single numbers of a segment are looked for one after another.
+const chain = 3
 
 // reach is the longest distance a conditional jump is asked for: less than its
 // 8 bits hold, so that far may write two instructions in between.
@@ -187,10 +209,11 @@ func (c *compiler) branch(op uint16, k uint32, yes, no int) int {
 // tree expects the number in the accumulator.
 func (c *compiler) tree(segs []segment) int {
 	if len(segs) == 1 {
-		if r := segs[0].leaf.rule; r != nil {
-			return c.rule(r)
+		label := c.leaf(segs[0].leaf)
+		for _, e := range segs[0].except {
+			label = c.branch(unix.BPF_JEQ, e.first, c.leaf(e.leaf), label)
 		}
-		return c.ret(segs[0].leaf.action)
+		return label
 	}
 	mid := len(segs) / 2
 	upper := c.tree(segs[mid:])
@@ -198,7 +221,11 @@ func (c *compiler) tree(segs []segment) int {
 	return c.branch(unix.BPF_JGE, segs[mid].first, upper, lower)
 }
 
-func (c *compiler) rule(r *Rule) int {
+func (c *compiler) leaf(l leaf) int {
+	if l.rule == nil {
+		return c.ret(l.action)
+	}
+	r := l.rule
 	next := c.ret(r.Else)
 	for _, cs := range slices.Backward(r.Cases) {
 		label := c.ret(cs.Then)
@@ -210,12 +237,18 @@ func (c *compiler) rule(r *Rule) int {
 	return next
 }
 
+// cond tests an argument, sharing the code of an equal test in reach.
 func (c *compiler) cond(cond Cond, yes, no int) int {
+	key := test{cond.Arg, cond.Mask, &cond.In[0], len(cond.In), yes, no}
+	if l, ok := c.tests[key]; ok && len(c.out)-l <= reach {
+		return l
+	}
 	for _, v := range slices.Backward(cond.In) {
 		no = c.branch(unix.BPF_JEQ, v, yes, no)
 	}
 	if cond.Mask != 0 {
 		c.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, cond.Mask)
 	}
-	return c.emit(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, offArgs+8*uint32(cond.Arg))
+	c.tests[key] = c.emit(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, offArgs+8*uint32(cond.Arg))
+	return c.tests[key]
 }
