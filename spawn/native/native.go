@@ -57,7 +57,7 @@ type Backend struct {
 type entry struct {
 	ready    chan struct{}
 	launcher *launcher.Launcher
-	scratch  int // the writable layer that setup made; -1: prepare makes it
+	scratch  *os.File // the writable layer that setup made, which its actor closes too; nil: prepare makes it
 	err      error
 }
 
@@ -211,9 +211,8 @@ func (b *Backend) park(ctx context.Context, r *spawn.Request, meanwhile func()) 
 		b.release(t, e)
 		return nil, err
 	}
-	if e.scratch >= 0 {
-		parked.SetScratch(os.NewFile(uintptr(e.scratch), "scratch"))
-		e.scratch = -1
+	if e.scratch != nil {
+		parked.SetScratch(e.scratch)
 	}
 	p := &Parked{parked: parked, t: t, before: []spawn.Phase{{Name: "launcher", Took: waited}}}
 	if t.dedicated() {
@@ -313,7 +312,7 @@ func (b *Backend) launcher(ctx context.Context, t template) (*entry, error) {
 	}
 	first := e == nil
 	if first {
-		e = &entry{ready: make(chan struct{}), scratch: -1}
+		e = &entry{ready: make(chan struct{})}
 		b.launchers[key] = e
 	}
 	b.mu.Unlock()
@@ -352,10 +351,7 @@ func (b *Backend) release(t template, e *entry) {
 		delete(b.launchers, t.key())
 	}
 	b.mu.Unlock()
-	if e.scratch >= 0 {
-		unix.Close(e.scratch)
-		e.scratch = -1
-	}
+	e.scratch.Close() // fine if there is none
 	if e.launcher != nil {
 		e.launcher.Kill()
 		b.beside(func() { e.launcher.Close() }) // it dies beside the caller's own clean-up; Close waits for it
@@ -367,17 +363,17 @@ func (b *Backend) open(ctx context.Context, t template, e *entry) (err error) {
 	if t.r.Alone {
 		spare = b.takeSpare()
 	}
-	setup, err := t.setup(spare != nil && o.MapIDs == nil) // while the launcher starts
+	setup, bad := t.setup(spare != nil && o.MapIDs == nil) // while the launcher starts
 	if spare != nil {
 		s := <-spare
-		e.launcher, err = s.launcher, errors.Join(err, s.err)
-	} else if err == nil {
+		e.launcher, err = s.launcher, s.err
+	} else if bad == nil {
 		e.launcher, err = launcher.Start(o)
 	}
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EACCES) {
 		err = fmt.Errorf("%w: this host refuses new namespaces; run `sandboxd doctor`", err)
 	}
-	if err != nil {
+	if err = errors.Join(bad, err); err != nil {
 		return err
 	}
 	var files []*os.File
@@ -394,7 +390,7 @@ func (b *Backend) open(ctx context.Context, t template, e *entry) (err error) {
 		return spawn.NewStepError(err, setup)
 	}
 	if len(fds) > 0 {
-		e.scratch = fds[0]
+		e.scratch = os.NewFile(uintptr(fds[0]), "scratch")
 	}
 	return nil
 }
@@ -465,9 +461,7 @@ func (b *Backend) Close() error {
 		if e.launcher != nil {
 			e.launcher.Close()
 		}
-		if e.scratch >= 0 {
-			unix.Close(e.scratch)
-		}
+		e.scratch.Close()
 	}
 	b.closing.Wait()
 	return nil

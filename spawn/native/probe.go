@@ -22,7 +22,7 @@ func (b *Backend) Probe(ctx context.Context) spawn.Features {
 	err := spawn.Try(ctx, b, r)
 	for _, name := range []spawn.Feature{
 		spawn.UserNS, spawn.PIDNS, spawn.MountNS, spawn.NetNS, spawn.UTSNS, spawn.IPCNS, spawn.CgroupNS, spawn.PivotRoot, spawn.ReadOnlyRoot,
-		spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.DiskLimit, spawn.KillWhole,
+		spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.DiskLimit, spawn.KillWhole, spawn.TwoIDs, spawn.TimeNS, spawn.Terminal,
 	} {
 		f[name] = nil
 		if err != nil {
@@ -31,18 +31,15 @@ func (b *Backend) Probe(ctx context.Context) spawn.Features {
 		}
 	}
 	f[spawn.Landlock] = spawn.LandlockGate()
-	f[spawn.TwoIDs] = nil
 	if b.rootless && b.options.SubUIDs.Count == 0 {
 		f[spawn.TwoIDs] = &spawn.Gate{
 			Feature: spawn.TwoIDs, Observed: "no subordinate ids for this user, or newuidmap is not installed",
 			Remedy: "install the package uidmap and add the user to /etc/subuid and /etc/subgid (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER)",
 		}
 	}
-	f[spawn.TimeNS] = nil
 	if _, err := os.Stat("/proc/self/ns/time"); err != nil {
 		f[spawn.TimeNS] = &spawn.Gate{Feature: spawn.TimeNS, Observed: err.Error(), Remedy: "boot a kernel of 5.6 or later with CONFIG_TIME_NS"}
 	}
-	f[spawn.Terminal] = nil
 	if err == nil {
 		t := *r
 		t.ID, t.Terminal = "probe-tty", &spawn.Winsize{Rows: 24, Cols: 80}

@@ -13,7 +13,8 @@ import (
 	"sandboxd/spawn/plan"
 )
 
-// setup builds the root and pivots into it. tree tells that slotFiles holds an unpacked archive.
+// setup builds the root and pivots into it. netnsBegun tells that the launcher
+// has begun its network namespace already.
 func (t template) setup(netnsBegun bool) ([]plan.Step, error) {
 	var s steps
 	r := t.r

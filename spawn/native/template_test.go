@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -175,6 +176,51 @@ func TestFailedTemplatesLeaveNothing(t *testing.T) {
 		if n := launchers(); len(n) > 1 { // the one of host names is shared
 			t.Errorf("%s: %d launchers are left", name, len(n))
 		}
+	}
+}
+
+// What the caller may not see is no refusal of the host's.
+func TestForbiddenMount(t *testing.T) {
+	b := watched(t)
+	dir := spawntest.Dir(t)
+	if err := os.Mkdir(dir+"/closed", 0); err != nil {
+		t.Fatal(err)
+	}
+	want := unix.EACCES
+	if os.Geteuid() == 0 { // who may look everywhere, and finds nothing
+		want = unix.ENOENT
+	}
+	r := request(t)
+	r.Mounts = []rootfs.Mount{{Source: dir + "/closed/file", Target: "/data"}}
+	startable(t, r, "true")
+	if p, err := b.Start(bounded(t), r); !errors.Is(err, want) || p != nil || strings.Contains(err.Error(), "namespaces") {
+		t.Errorf("%v, %v, want %v", p, err, want)
+	}
+}
+
+// A backend may be closed while it makes a template that has a writable layer of its own.
+func TestCloseDuringTemplate(t *testing.T) {
+	spawntest.Warm(t, newBackend, request)
+	spawntest.Watch(t)
+	dir := spawntest.Dir(t)
+	for i := range spawntest.Rounds(12, 200) {
+		b := native.New(native.Options{})
+		var group sync.WaitGroup
+		for range 4 {
+			r := request(t)
+			r.Root = rootfs.Source{Kind: rootfs.Dir, Path: dir, Writable: true}
+			startable(t, r, "/none")
+			group.Go(func() {
+				if p, err := b.Start(bounded(t), r); err == nil {
+					t.Errorf("started %v", p)
+				}
+			})
+		}
+		time.Sleep(time.Duration(i) * time.Millisecond)
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+		group.Wait()
 	}
 }
 
