@@ -85,7 +85,7 @@ func testInspect(t *testing.T, s *suite) {
 	if written != 0 {
 		t.Error("the program wrote before it was inspected")
 	}
-	// Start may return before the program is executed; its first word says that it was.
+	// vfork(2) returns when execve(2) cannot fail any more, shortly before the process has its new name.
 	if _, err := outR.Read(make([]byte, 16)); err != nil {
 		t.Error(err)
 	}

@@ -112,7 +112,7 @@ func Descendants() []Proc {
 	}
 	var found []Proc
 	for _, p := range all {
-		for up := p.Parent; up > 1; up = all[up].Parent {
+		for up := p.Parent; up > 0; up = all[up].Parent {
 			if up == os.Getpid() {
 				found = append(found, p)
 				break

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ var stopTests = []test{
 	{"DaemonsEndWithProgram", "", testDaemonsEndWithProgram},
 	{"DaemonsEndWithKill", KillWhole, testDaemonsEndWithKill},
 	{"InitKilled", KillWhole, testInitKilled},
+	{"LauncherKilled", KillWhole, testLauncherKilled},
 }
 
 func testWaitByMany(t *testing.T, s *suite) {
@@ -227,56 +229,84 @@ func testCloseDuringStart(t *testing.T, s *suite) {
 	}
 }
 
-// daemon leaves two processes of other sessions behind that heed no signal.
-const daemon = `(trap "" HUP TERM INT; setsid sh -c 'sleep 1000 & sleep 1000' >/dev/null 2>&1 </dev/null &) ; `
+// daemons are two processes of other sessions that heed no signal, besides the program.
+func (s *suite) daemons(t *testing.T, b spawn.Backend, script string) *program {
+	t.Helper()
+	p := s.live(t, b, `(trap "" HUP TERM INT; setsid sh -c 'sleep 1000 & sleep 1000' >/dev/null 2>&1 </dev/null &) ; echo ready; `+script)
+	for end := time.Now().Add(deadline); len(sleepers(p.PID())) < 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the daemons are not seen below the init: %v", below(p.PID()))
+		}
+	}
+	return p
+}
 
-func testDaemonsEndWithProgram(t *testing.T, s *suite) {
-	b := s.open(t)
-	p := s.live(t, b, daemon+"echo ready; read x; exit 3")
-	if left := below(p.PID()); len(left) < 3 {
-		t.Logf("the daemons are not seen below the init yet: %v", left)
-	}
-	p.stdin.Close()
-	if exit := p.wait(); exit.Status.ExitStatus() != 3 {
-		t.Errorf("%+v", exit)
-	}
+// sleepers are the daemons below pid.
+func sleepers(pid int) []Proc {
+	return slices.DeleteFunc(below(pid), func(p Proc) bool { return p.Name != "sleep" })
+}
+
+// noDaemons is asked when a wait has returned that promises their end.
+func noDaemons(t *testing.T) {
+	t.Helper()
 	for _, d := range Descendants() {
 		if (d.Name == "sleep" || d.Name == "sh") && d.State != 'Z' {
-			t.Errorf("alive after Wait: %+v", d)
+			t.Errorf("alive after the end: %+v", d)
 		}
 	}
 }
 
+func testDaemonsEndWithProgram(t *testing.T, s *suite) {
+	b := s.open(t)
+	p := s.daemons(t, b, "read x; exit 3")
+	p.stdin.Close()
+	if exit := p.wait(); exit.Status.ExitStatus() != 3 {
+		t.Errorf("%+v", exit)
+	}
+	noDaemons(t)
+}
+
 func testDaemonsEndWithKill(t *testing.T, s *suite) {
 	b := s.open(t)
-	p := s.live(t, b, daemon+"echo ready; read x")
+	p := s.daemons(t, b, "read x")
 	if err := p.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	p.wait()
-	for _, d := range Descendants() {
-		if (d.Name == "sleep" || d.Name == "sh") && d.State != 'Z' {
-			t.Errorf("alive after Wait: %+v", d)
-		}
-	}
+	noDaemons(t)
 }
 
 // Somebody else kills the init, which is not the program's doing.
 func testInitKilled(t *testing.T, s *suite) {
 	b := s.open(t)
-	p := s.live(t, b, daemon+"echo ready; read x")
+	p := s.daemons(t, b, "read x")
 	if err := unix.Kill(p.PID(), unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	if exit := p.wait(); exit.Reported || !exit.Status.Signaled() || exit.Status.Signal() != unix.SIGKILL {
 		t.Errorf("the init was killed: %+v", exit)
 	}
-	for _, d := range Descendants() {
-		if (d.Name == "sleep" || d.Name == "sh") && d.State != 'Z' {
-			t.Errorf("alive after Wait: %+v", d)
-		}
-	}
+	noDaemons(t)
 	if err := p.Signal(unix.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("a signal to what is dead: %v", err)
+	}
+}
+
+// Somebody else kills the launcher, which ends its actors, and no more than them.
+func testLauncherKilled(t *testing.T, s *suite) {
+	b := s.open(t)
+	p := s.daemons(t, b, "read x")
+	if !strike(Launcher) {
+		t.Fatal("there is no launcher to kill")
+	}
+	if exit, err := p.Wait(bounded(t)); err == nil {
+		t.Errorf("the launcher was killed: %+v", exit)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	noDaemons(t)
+	if out := s.output(t, b, nil, "echo", "after"); out != "after\n" {
+		t.Errorf("%q", out)
 	}
 }
