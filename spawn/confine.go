@@ -129,7 +129,7 @@ func landlockPolicy(r *Request, namespaced bool) landlock.Policy {
 		p.Files.Device = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}
 		p.Dirs.ReadWrite = []string{r.Private}
 		p.Dirs.Read = append(p.Dirs.Read, "/proc")
-		p.NoTCP = !r.HostNetwork
+		p.NoInet = !r.HostNetwork
 	}
 	for _, m := range r.Mounts {
 		dirs := &p.Dirs

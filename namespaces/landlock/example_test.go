@@ -17,7 +17,7 @@ func ExamplePolicy_Compile() {
 			Read:   []string{"/etc/passwd"},
 			Device: []string{"/dev/null", "/dev/tty"},
 		},
-		NoTCP: true,
+		NoInet: true,
 	}
 	ruleset, err := policy.Compile(5) // the ABI of Linux 6.10
 	if err != nil {
@@ -35,5 +35,5 @@ func ExamplePolicy_Compile() {
 	// /etc/passwd 0x4
 	// /dev/null   0xc006
 	// /dev/tty    0xc006
-	// missing: [fs.resolve_unix scope.abstract_unix_socket scope.signal]
+	// missing: [fs.resolve_unix net.bind_udp net.connect_send_udp scope.abstract_unix_socket scope.signal]
 }

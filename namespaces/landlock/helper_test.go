@@ -76,7 +76,7 @@ func addRule(fd int, r Rule) error {
 	}
 	defer unix.Close(parent)
 	beneath := unix.LandlockPathBeneathAttr{Allowed_access: r.Access, Parent_fd: int32(parent)}
-	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(fd), RuleType, uintptr(unsafe.Pointer(&beneath)), 0, 0, 0)
+	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(fd), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&beneath)), 0, 0, 0)
 	if errno != 0 {
 		return fmt.Errorf("add a rule for %s: %w", r.Path, errno)
 	}

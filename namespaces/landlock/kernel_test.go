@@ -82,7 +82,7 @@ func newTree(t testing.TB) (string, Policy) {
 			ReadWrite: []string{"/dev/zero"},
 			Device:    []string{"/dev/null", "/dev/ptmx"},
 		},
-		NoTCP: true,
+		NoInet: true,
 	}
 }
 
@@ -137,7 +137,7 @@ func TestKernelAnswers(t *testing.T) {
 			"read file": 0, "write file": unix.EACCES, "read its sibling": unix.EACCES, "dir rights on files": unix.EINVAL,
 			"ioctl device": unix.ENOTTY, "ioctl no device": unix.ENOTTY, "ioctl terminal": 0,
 			"connect abstract": since(6, unix.EPERM), "connect pathname": since(9, unix.EACCES), "connect own": 0,
-			"connect TCP": since(4, unix.EACCES), "bind TCP": since(4, unix.EACCES), "UDP socket": 0,
+			"connect TCP": since(4, unix.EACCES), "bind TCP": since(4, unix.EACCES), "UDP socket": since(10, unix.EACCES),
 			"signal the parent": since(6, unix.EPERM), "signal itself": 0,
 		}
 		if abi < 2 {

@@ -7,8 +7,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // ErrPolicy says that a [Policy] cannot be compiled for any kernel.
@@ -17,10 +15,9 @@ var ErrPolicy = errors.New("invalid policy")
 // Policy is what a sandboxed program may do. The zero value grants nothing: no
 // file can be opened, but TCP and UDP are left alone.
 type Policy struct {
-	Dirs  Paths // directories, and all beneath them
-	Files Paths // anything else: regular files, devices, sockets
-	NoTCP bool  // bind(2) and connect(2) of TCP fail
-	NoUDP bool  // bind(2), connect(2) and sending of UDP fail
+	Dirs   Paths // directories, and all beneath them
+	Files  Paths // anything else: regular files, devices, sockets
+	NoInet bool  // bind(2) and connect(2) of TCP and UDP, and sending UDP, fail
 }
 
 // Paths are absolute and clean, as the program will see them. One path may be
@@ -75,15 +72,10 @@ func (p Policy) Compile(abi int) (Ruleset, error) {
 		missing = slices.DeleteFunc(missing, func(name string) bool { return name == "fs.refer" && abi > 0 })
 	}
 	rs.Missing = missing
-	var net []right
-	if p.NoTCP {
-		net = append(net, tcpRights...)
+	if p.NoInet {
+		rs.HandledNet, missing = split(netRights, abi)
+		rs.Missing = append(rs.Missing, missing...)
 	}
-	if p.NoUDP {
-		net = append(net, udpRights...)
-	}
-	rs.HandledNet, missing = split(net, abi)
-	rs.Missing = append(rs.Missing, missing...)
 	rs.Scoped, missing = split(scopes, abi)
 	rs.Missing = append(rs.Missing, missing...)
 
@@ -139,6 +131,3 @@ func (rs Ruleset) Attr() []byte {
 	b = binary.NativeEndian.AppendUint64(b, rs.HandledNet)
 	return binary.NativeEndian.AppendUint64(b, rs.Scoped)
 }
-
-// RuleType is the type of every rule, for landlock_add_rule(2).
-const RuleType = unix.LANDLOCK_RULE_PATH_BENEATH

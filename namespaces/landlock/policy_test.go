@@ -18,7 +18,7 @@ var all = Policy{
 	Files: Paths{
 		Read: []string{"/fr"}, ReadExec: []string{"/fx"}, ReadWrite: []string{"/fw"}, Device: []string{"/dev/tty"}, Socket: []string{"/sock"},
 	},
-	NoTCP: true, NoUDP: true,
+	NoInet: true,
 }
 
 // The masks of every ABI, as numbers: those of the kernel's own tables

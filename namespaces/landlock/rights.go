@@ -30,12 +30,9 @@ var fsRights = []right{
 	{unix.LANDLOCK_ACCESS_FS_RESOLVE_UNIX, 9, "fs.resolve_unix", true},
 }
 
-var tcpRights = []right{
+var netRights = []right{
 	{unix.LANDLOCK_ACCESS_NET_BIND_TCP, 4, "net.bind_tcp", false},
 	{unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, 4, "net.connect_tcp", false},
-}
-
-var udpRights = []right{
 	{unix.LANDLOCK_ACCESS_NET_BIND_UDP, 10, "net.bind_udp", false},
 	{unix.LANDLOCK_ACCESS_NET_CONNECT_SEND_UDP, 10, "net.connect_send_udp", false},
 }

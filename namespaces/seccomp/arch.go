@@ -103,6 +103,3 @@ func (a Arch) Number(name string) (int, bool) {
 	}
 	return int(t.byName[i]), true
 }
-
-// Name returns the name of a system call of the [Native] architecture.
-func Name(nr int) string { return Native().Name(nr) }
