@@ -15,7 +15,7 @@ import (
 const (
 	// HandshakeCap bounds the body of a frame, in bytes, until Welcome.
 	HandshakeCap = 4 << 10
-	// DefaultCap bounds it afterwards, unless SetCap says otherwise.
+	// DefaultCap bounds it afterwards.
 	DefaultCap = 1 << 20
 )
 
@@ -69,10 +69,6 @@ func adopt(f *os.File) (*os.File, syscall.RawConn, error) {
 	raw, err := f.SyscallConn()
 	return f, raw, err
 }
-
-// SetCap bounds the frames received from now on to n bytes of body. The
-// handshake raises it to DefaultCap at Welcome.
-func (c *Conn) SetCap(n int) { c.cap.Store(int64(n)) }
 
 // Close ends the connection and whatever blocks on it. A second Close is nil.
 func (c *Conn) Close() error { return closeFile(c.f) }

@@ -23,11 +23,11 @@ var (
 	ErrTooManyStrangers = errors.New("too many strangers")
 	// ErrDescriptors: more descriptors came than the message may carry.
 	ErrDescriptors = errors.New("unwanted descriptors")
-	// ErrRefused: the right process said the wrong Hello or Welcome.
+	// ErrRefused: the right process said the wrong Hello.
 	ErrRefused = errors.New("handshake refused")
 )
 
-// HandshakeError says which field of a Hello or Welcome was wrong.
+// HandshakeError says which field of a Hello was wrong.
 type HandshakeError struct {
 	Field     string // "proto", "actor", "epoch" or "nonce"
 	Got, Want string // empty for the nonce, which is a secret

@@ -26,7 +26,7 @@ func TestFrameRoundTrip(t *testing.T) {
 	ctx := bounded(t)
 	a, b := pair(t)
 	for _, size := range []int{1, 3, HandshakeCap - 1, HandshakeCap, HandshakeCap + 1, 100_000, DefaultCap} {
-		b.SetCap(DefaultCap)
+		b.cap.Store(DefaultCap)
 		want := bytes.Repeat([]byte{byte(size)}, size)
 		sent := make(chan error, 1)
 		go func() { sent <- a.Send(ctx, body(want)) }()
@@ -105,7 +105,7 @@ func TestMemoryFollowsBytes(t *testing.T) {
 	for range conns {
 		a, b := pair(t)
 		readers = append(readers, b)
-		b.SetCap(DefaultCap)
+		b.cap.Store(DefaultCap)
 		raw(t, a, []byte{0, 0, 0x10, 0, 1, 2, 3})
 		go func() { _, err := b.Recv(ctx, 0); done <- err }()
 	}
@@ -225,7 +225,7 @@ func TestDescriptorStaysWithItsFrame(t *testing.T) {
 func TestDescriptorTravelsOnce(t *testing.T) {
 	r, _ := pipe(t)
 	a, b := pair(t)
-	b.SetCap(DefaultCap)
+	b.cap.Store(DefaultCap)
 	done := make(chan error, 1)
 	go func() { done <- a.Send(bounded(t), body(make([]byte, DefaultCap)), r) }()
 	f, err := b.Recv(bounded(t), 1)

@@ -83,7 +83,7 @@ func FuzzFrames(f *testing.F) {
 		before := allocated()
 		c := feed(t, b, chunk)
 		defer c.Close()
-		c.SetCap(DefaultCap)
+		c.cap.Store(DefaultCap)
 		for rest := b; ; {
 			frame, err := c.Recv(bounded(t), 0)
 			if err != nil {

@@ -13,9 +13,9 @@ import (
 //
 //	supervisor                                    init (PID 1 of the sandbox)
 //	listens before it launches
-//	AcceptHello  ◀──────────────── connect ────── Dial
+//	AcceptHello  ◀──────────────── connect ──────
 //	   kernel: is this the pid launched?          (anyone else: closed, wait on)
-//	             ◀──────────────── Hello ──────── SayHello
+//	             ◀──────────────── Hello ────────
 //	   proto, actor, epoch, nonce
 //	SendWelcome  ───────────────── Welcome ─────▶ rest of the plan
 //	AwaitReady                                    last steps, fork
@@ -101,7 +101,7 @@ func SendWelcome(ctx context.Context, c *Conn, w Welcome) error {
 	if err := c.Send(ctx, &w); err != nil {
 		return err
 	}
-	c.SetCap(DefaultCap)
+	c.cap.Store(DefaultCap)
 	return nil
 }
 

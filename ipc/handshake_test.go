@@ -40,12 +40,12 @@ func climb(t *testing.T, size int, confine bool) {
 	peer := make(chan error, 1)
 	go func() {
 		peer <- func() error {
-			c, err := Dial(path)
+			c, err := dial(path)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			w, err := SayHello(ctx, c, hello())
+			w, err := sayHello(ctx, c, hello())
 			if err != nil {
 				return err
 			}
@@ -53,7 +53,7 @@ func climb(t *testing.T, size int, confine bool) {
 				return fmt.Errorf("Welcome of epoch %d with %d bytes", w.Epoch, len(w.Plan))
 			}
 			if confine {
-				if err := Confine(ctx, c, Confined{PID: 2}, listener); err != nil {
+				if err := sayConfined(ctx, c, Confined{PID: 2}, listener); err != nil {
 					return err
 				}
 			}
@@ -120,7 +120,7 @@ func TestWrongHello(t *testing.T) {
 		"nonce": func(h *Hello) { h.Nonce[15] ^= 1 },
 	} {
 		l, path := listen(t)
-		c, err := Dial(path)
+		c, err := dial(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +158,7 @@ func TestHelloIsBounded(t *testing.T) {
 		"nothing":          {nil, nil, ErrPeerGone},
 	} {
 		l, path := listen(t)
-		p, err := Dial(path)
+		p, err := dial(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +185,7 @@ func TestStrangers(t *testing.T) {
 					return
 				}
 			}
-			c, err := Dial(path)
+			c, err := dial(path)
 			if err == nil {
 				err = c.Send(context.Background(), new(hello()))
 				t.Cleanup(func() { c.Close() })
@@ -276,8 +276,8 @@ func TestAbort(t *testing.T) {
 		ctx, cancel := context.WithCancel(bounded(t))
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if c, err := Dial(path); err == nil {
-				SayHello(ctx, c, hello()) // whatever comes of it
+			if c, err := dial(path); err == nil {
+				sayHello(ctx, c, hello()) // whatever comes of it
 				c.Close()
 			}
 		})
@@ -293,17 +293,6 @@ func TestAbort(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 		wg.Wait()
-	}
-}
-
-func TestWelcomeOfAnotherEpoch(t *testing.T) {
-	ctx := bounded(t)
-	a, b := pair(t)
-	go SendWelcome(ctx, a, Welcome{Epoch: 4})
-	_, err := SayHello(ctx, b, hello())
-	var he *HandshakeError
-	if !errors.As(err, &he) || he.Field != "epoch" {
-		t.Errorf("%v", err)
 	}
 }
 

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 
 // knock connects, says Hello and waits until the other side hangs up.
 func knock() error {
-	c, err := Dial(os.Args[1])
+	c, err := dial(os.Args[1])
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func listen(t testing.TB) (*Listener, string) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "peer.sock")
-	l, err := Listen(path)
+	l, err := listenAt(path)
 	if err != nil {
 		t.Fatal(err)
 	}

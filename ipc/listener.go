@@ -11,10 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Backlog is how many connections may wait to be accepted at Listen's sockets.
-// More get EAGAIN, which harms the one actor whose socket it is.
-const Backlog = 8
-
 // Listener accepts connections at one actor's socket. Close may come from
 // anywhere, any number of times; one goroutine may accept.
 type Listener struct {
@@ -46,27 +42,6 @@ func NewListener(f *os.File) (*Listener, error) {
 		}
 	}
 	return l, nil
-}
-
-// Listen makes the socket file path, at most 107 bytes long, and listens. The
-// file's mode is 0666, since connecting needs write permission and the peer is
-// another user: the directory above must keep strangers out. Close leaves the
-// file; whoever made its directory removes both.
-func Listen(path string) (*Listener, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("ipc: listen at %s: socket: %w", path, err)
-	}
-	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err == nil {
-		if err = os.Chmod(path, 0o666); err == nil {
-			err = unix.Listen(fd, Backlog)
-		}
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("ipc: listen at %s: %w", path, err)
-	}
-	return NewListener(os.NewFile(uintptr(fd), path))
 }
 
 // Accept waits for the next connection, whoever made it: see PeerCred. The end

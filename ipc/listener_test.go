@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -25,7 +24,7 @@ func TestAcceptUnblocks(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 	}
-	if _, err := Dial(path); err != nil {
+	if _, err := dial(path); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.Accept(bounded(t)); err != nil {
@@ -50,7 +49,7 @@ func TestCancelledAcceptKeepsNothing(t *testing.T) {
 		l, path := listen(t)
 		ctx, cancel := context.WithCancel(bounded(t))
 		go cancel()
-		c, err := Dial(path)
+		c, err := dial(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +70,7 @@ func TestCancelledAcceptKeepsNothing(t *testing.T) {
 
 func TestAcceptedConn(t *testing.T) {
 	l, path := listen(t)
-	peer, err := Dial(path)
+	peer, err := dial(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,34 +127,6 @@ func TestNewListenerRefuses(t *testing.T) {
 	}
 }
 
-func TestListenErrors(t *testing.T) {
-	_, path := listen(t)
-	if _, err := Listen(path); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("twice: %v", err)
-	}
-	if _, err := Listen("/" + strings.Repeat("x", 200)); err == nil || !strings.Contains(err.Error(), "listen at /xxx") {
-		t.Errorf("too long: %v", err)
-	}
-	if _, err := Dial(path + "-nobody"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("dial: %v", err)
-	}
-}
-
-func TestFullBacklogDoesNotBlockTheDialler(t *testing.T) {
-	_, path := listen(t)
-	for range Backlog + 2 {
-		c, err := Dial(path)
-		if errors.Is(err, syscall.EAGAIN) {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-	}
-	t.Error("the backlog has no end")
-}
-
 // TestPeerOutsideOurPidNamespace listens in a pid namespace below ours, where
 // we, who dial, have no number.
 func TestPeerOutsideOurPidNamespace(t *testing.T) {
@@ -178,7 +149,7 @@ func TestPeerOutsideOurPidNamespace(t *testing.T) {
 	if got := line(t, r); got != "ready\n" {
 		t.Fatalf("listener says %q", got)
 	}
-	c, err := Dial(path)
+	c, err := dial(path)
 	if err != nil {
 		t.Fatal(err)
 	}
