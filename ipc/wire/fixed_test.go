@@ -52,9 +52,6 @@ func TestFixedRoundTrip(t *testing.T) {
 }
 
 func TestFixedIsMsgpack(t *testing.T) {
-	if err := Check(all(), Limits{}); err != nil {
-		t.Fatal(err)
-	}
 	var got []any
 	if err := msgpack.Unmarshal(all(), &got); err != nil {
 		t.Fatal(err)
@@ -91,6 +88,20 @@ func TestReaderRefuses(t *testing.T) {
 	r.Uint16()
 	if err := r.Done(); !errors.Is(err, ErrForm) {
 		t.Errorf("other form: %v", err)
+	}
+}
+
+// TestReaderAllocatesNothing: what is declared costs nothing until it is there.
+func TestReaderAllocatesNothing(t *testing.T) {
+	for _, in := range []string{"\xc6\xff\xff\xff\xff\x01", "\xc6\x80\x00\x00\x00", "\xc6\x00\x00\x00\x02\x01", "\xdd\xff\xff\xff\xff", ""} {
+		if n := testing.AllocsPerRun(10, func() {
+			r := NewReader([]byte(in))
+			if r.Bin32() != nil || r.Done() == nil {
+				t.Errorf("%x is accepted", in)
+			}
+		}); n != 0 {
+			t.Errorf("%x: %v allocations", in, n)
+		}
 	}
 }
 
