@@ -133,6 +133,20 @@ func (h *Host) v1Has() (c Controller) {
 	return c
 }
 
+// Mode names the layout: "v1", "v2", "hybrid" (controllers on v1 beside a v2
+// mount) or "none".
+func (h *Host) Mode() string {
+	switch v1 := h.v1Has() != 0; {
+	case v1 && h.v2 != nil:
+		return "hybrid"
+	case v1:
+		return "v1"
+	case h.v2 != nil:
+		return "v2"
+	}
+	return "none"
+}
+
 // Has reports whether leaves can be given each controller of c: nil, or an
 // [*Unavailable] that says why not and what to do. It reads and never writes.
 func (h *Host) Has(c Controller) error {

@@ -52,6 +52,10 @@ func TestParse(t *testing.T) {
 		if h.v2 != nil {
 			v2 = h.v2.own
 		}
+		mode := map[[2]bool]string{{false, false}: "none", {true, false}: "v1", {false, true}: "v2", {true, true}: "hybrid"}[[2]bool{c.v1 != nil, c.v2 != ""}]
+		if h.Mode() != mode {
+			t.Errorf("%s: mode %s, want %s", name, h.Mode(), mode)
+		}
 		if !slices.Equal(v1, c.v1) || v2 != c.v2 {
 			t.Errorf("%s: v1 %q, v2 %q, want %q, %q", name, v1, v2, c.v1, c.v2)
 		}

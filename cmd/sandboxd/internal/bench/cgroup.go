@@ -71,21 +71,6 @@ func (h hierarchy) same(o hierarchy) bool {
 	return h.unified == o.unified && slices.Equal(h.controllers, o.controllers)
 }
 
-// cgroupMode names the layout: "v1", "v2", "hybrid" (controllers on v1 beside a
-// cgroup2 mount) or "none".
-func cgroupMode(all []hierarchy) string {
-	v2 := slices.ContainsFunc(all, func(h hierarchy) bool { return h.unified })
-	switch v1 := slices.ContainsFunc(all, func(h hierarchy) bool { return len(h.controllers) > 0 }); {
-	case v1 && v2:
-		return "hybrid"
-	case v1:
-		return "v1"
-	case v2:
-		return "v2"
-	}
-	return "none"
-}
-
 // limitFolders makes a folder of this name in which leaves can have memory,
 // pids and cpu limits: keyed "memory", "pids", "cpu" for v1 and "unified" for
 // v2. No existing cgroup is changed, so on a pure v2 host the folder is made in

@@ -2,16 +2,6 @@ package bench
 
 import "testing"
 
-func TestCgroupMode(t *testing.T) {
-	v1 := hierarchy{controllers: []string{"memory"}}
-	v2 := hierarchy{unified: true}
-	for want, all := range map[string][]hierarchy{"none": nil, "v1": {v1}, "v2": {v2}, "hybrid": {v1, v2}} {
-		if got := cgroupMode(all); got != want {
-			t.Errorf("%+v: %s, want %s", all, got, want)
-		}
-	}
-}
-
 func TestHierarchyFindsUs(t *testing.T) {
 	const self = "9:name=systemd:/s\n4:memory:/a/b\n3:cpu,cpuacct:/c:d\n0::/u\n"
 	for _, c := range []struct {

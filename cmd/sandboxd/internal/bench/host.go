@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/sandbox/cgroup"
 )
 
 // Host is what figures must be read with.
@@ -39,11 +41,11 @@ func HostFacts(ctx context.Context, subjects []Subject) Host {
 		miss("kernel", err)
 	}
 	h.Kernel = unix.ByteSliceToString(u.Release[:])
-	all, err := hierarchies()
-	if err != nil {
+	if cgroups, err := cgroup.Detect(); err != nil {
 		miss("cgroup", err)
+	} else {
+		h.Cgroup = cgroups.Mode()
 	}
-	h.Cgroup = cgroupMode(all)
 	if text, err := os.ReadFile("/proc/loadavg"); err != nil {
 		miss("load", err)
 	} else if _, err := fmt.Sscan(string(text), &h.Load[0], &h.Load[1], &h.Load[2]); err != nil {

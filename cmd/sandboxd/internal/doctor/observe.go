@@ -141,13 +141,10 @@ func answer(err error) Answer {
 var controllers = []cgroup.Controller{cgroup.Memory, cgroup.PIDs, cgroup.CPU, cgroup.CPUTime, cgroup.IO, cgroup.Unified}
 
 func (f *Facts) observeCgroups() {
-	v1, v2 := false, false
-	for line := range strings.Lines(text("/proc/self/mountinfo")) {
-		v1 = v1 || strings.Contains(line, " - cgroup ") && !strings.Contains(line, "name=")
-		v2 = v2 || strings.Contains(line, " - cgroup2 ")
-	}
-	f.CgroupMode = map[[2]bool]string{{false, false}: "none", {true, false}: "v1", {false, true}: "v2", {true, true}: "hybrid"}[[2]bool{v1, v2}]
 	host, err := cgroup.Detect()
+	if f.CgroupMode = "unknown"; err == nil {
+		f.CgroupMode = host.Mode()
+	}
 	for _, c := range controllers {
 		if err == nil {
 			f.Cgroups[c.String()] = answer(host.Has(c))
