@@ -333,8 +333,11 @@ func (a *actor) Wait(ctx context.Context) (Exit, error) {
 
 func (a *actor) Close() error {
 	a.closed.Do(func() {
-		if a.child.Lost() { // an init without a pid namespace is just killing what is below it
-			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(a.child.Pidfd), Events: unix.POLLIN}}, lostGrace)
+		if a.child.Lost() {
+			if a.conn != nil { // an init without a pid namespace is just killing what is below it
+				a.conn.Close() // which tells it to, once more
+				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(a.child.Pidfd), Events: unix.POLLIN}}, lostGrace)
+			}
 			_ = unix.PidfdSendSignal(a.child.Pidfd, unix.SIGKILL, nil, 0)
 		}
 		_ = a.Kill()
