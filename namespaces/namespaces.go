@@ -62,7 +62,9 @@ func subRange(file string) (Range, error) {
 	} else if err != nil {
 		return Range{}, fmt.Errorf("subordinate ids: %w", err)
 	}
-	return parseSubIDs(b, strconv.Itoa(os.Geteuid()), userName(os.Geteuid()))
+	passwd, _ := os.ReadFile("/etc/passwd") // without it the number is looked for
+	uid := strconv.Itoa(os.Geteuid())
+	return parseSubIDs(b, uid, userName(passwd, uid))
 }
 
 // parseSubIDs finds the first range of a user, by number or name.
@@ -82,14 +84,11 @@ func parseSubIDs(b []byte, uid, name string) (Range, error) {
 	return Range{}, nil
 }
 
-// userName finds uid in /etc/passwd; "" where it is not.
-func userName(uid int) string {
-	b, err := os.ReadFile("/etc/passwd")
-	if err != nil {
-		return ""
-	}
-	for line := range bytes.Lines(b) {
-		if f := strings.SplitN(string(line), ":", 4); len(f) == 4 && f[2] == strconv.Itoa(uid) {
+// userName finds uid in the text of /etc/passwd; "" where it is not. Package
+// os/user would link libc wherever cgo is on.
+func userName(passwd []byte, uid string) string {
+	for line := range bytes.Lines(passwd) {
+		if f := strings.SplitN(string(line), ":", 4); len(f) == 4 && f[2] == uid {
 			return f[0]
 		}
 	}
