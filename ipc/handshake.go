@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"os"
@@ -79,10 +80,6 @@ func readHello(ctx context.Context, c *Conn, want Expect) (Hello, error) {
 	if err := h.UnmarshalBinary(f.Body); err != nil {
 		return Hello{}, err
 	}
-	var differ byte
-	for i := range h.Nonce {
-		differ |= h.Nonce[i] ^ want.Nonce[i] // all of it, so that time tells nothing
-	}
 	switch {
 	case h.Proto != Proto:
 		return Hello{}, &HandshakeError{"proto", strconv.Itoa(int(h.Proto)), strconv.Itoa(Proto)}
@@ -90,7 +87,7 @@ func readHello(ctx context.Context, c *Conn, want Expect) (Hello, error) {
 		return Hello{}, &HandshakeError{"actor", strconv.Quote(h.Actor), strconv.Quote(want.Actor)}
 	case h.Epoch != want.Epoch:
 		return Hello{}, &HandshakeError{"epoch", strconv.FormatUint(h.Epoch, 10), strconv.FormatUint(want.Epoch, 10)}
-	case differ != 0:
+	case subtle.ConstantTimeCompare(h.Nonce[:], want.Nonce[:]) != 1:
 		return Hello{}, &HandshakeError{Field: "nonce"}
 	}
 	return h, nil
