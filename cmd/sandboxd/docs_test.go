@@ -34,7 +34,7 @@ func TestExamples(t *testing.T) {
 			line, want := m[1], m[2]+m[3]
 			t.Run(filepath.Base(page), func(t *testing.T) {
 				if strings.Contains(line, "--memory") && os.Geteuid() != 0 {
-					t.Skip("as the page says, root only")
+					t.Skip("does not apply: root only, as the page says")
 				}
 				dir := t.TempDir()
 				if err := os.Mkdir(filepath.Join(dir, "data"), 0o755); err != nil {

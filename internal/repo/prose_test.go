@@ -129,3 +129,30 @@ func receiver(d *ast.FuncDecl) *ast.Ident {
 		}
 	}
 }
+
+// A test that cannot run goes through hosttest.Lack, which fails where everything
+// must work. What remains has nothing to do with what is installed, and says so.
+func TestSkips(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.path == "internal/hosttest/hosttest.go" {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			sel, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok || !slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, sel.Sel.Name) {
+				return true
+			}
+			if len(call.Args) > 0 {
+				if why, ok := call.Args[0].(*ast.BasicLit); ok && strings.HasPrefix(why.Value, `"does not apply: `) {
+					return true
+				}
+			}
+			t.Errorf("%s: a skip that is neither by hosttest.Lack nor says \"does not apply: \" and why", s.fset.Position(call.Pos()))
+			return true
+		})
+	}
+}

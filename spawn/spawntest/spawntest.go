@@ -78,7 +78,7 @@ func Run(t *testing.T, newBackend func(testing.TB) spawn.Backend, request func(t
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
 				if why, declined := lacks[c.needs]; declined {
-					t.Skipf("declined: %s: %s", c.needs, why)
+					t.Skipf("does not apply: the backend declines %s: %s", c.needs, why)
 				}
 				Watch(t)
 				c.run(t, s)
