@@ -18,16 +18,9 @@ type Rate struct {
 	Ready     Stats         `json:"ready"`
 }
 
-// Concurrency measures s with each number of spawns in flight (none given: 1,
-// 4, 16, 32), for the given time each (0: 2 s). The subject must have been
-// probed.
+// Concurrency measures s with each number of spawns in flight, for the given
+// time each. The subject must have been probed.
 func Concurrency(ctx context.Context, s Subject, d time.Duration, inFlight ...int) ([]Rate, error) {
-	if len(inFlight) == 0 {
-		inFlight = []int{1, 4, 16, 32}
-	}
-	if d <= 0 {
-		d = 2 * time.Second
-	}
 	var rates []Rate
 	for _, k := range inFlight {
 		spawn := func(ctx context.Context) (Sample, error) {
@@ -104,15 +97,12 @@ type Crowd struct {
 	Memory   Memory        `json:"memory_per_actor"`
 }
 
-// ReachLive brings n actors of s to life with inFlight spawns at a time (0: 4),
+// ReachLive brings n actors of s to life with inFlight spawns at a time,
 // measures their memory while they idle, and stops them. The subject must have
 // been probed. Actors are stopped whatever happens.
 func ReachLive(ctx context.Context, s Starter, n, inFlight int) (Crowd, error) {
 	if n < 1 {
 		return Crowd{}, fmt.Errorf("bench: %d live actors asked of %s; ask for at least one", n, s.Name())
-	}
-	if inFlight <= 0 {
-		inFlight = 4
 	}
 	c := Crowd{Name: s.Name(), Actors: n, InFlight: inFlight}
 	before, err := settledMemory(ctx)

@@ -128,7 +128,7 @@ func TestConcurrency(t *testing.T) {
 
 func TestReachLive(t *testing.T) {
 	f := &fake{name: "a"}
-	c, err := ReachLive(t.Context(), f, 10, 0)
+	c, err := ReachLive(t.Context(), f, 10, 4)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,6 @@ const (
 	Times       Unit = "ratio"
 	Nanoseconds Unit = "ns"
 	Bytes       Unit = "bytes"
-	PerSecond   Unit = "per second"
 	Things      Unit = "count"
 )
 

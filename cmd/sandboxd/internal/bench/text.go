@@ -21,8 +21,6 @@ func (u Unit) text(v float64) string {
 		return duration(time.Duration(v))
 	case Bytes:
 		return fmt.Sprintf("%.0f KiB", v/1024)
-	case PerSecond:
-		return fmt.Sprintf("%.0f/s", v)
 	}
 	return fmt.Sprintf("%g", v)
 }

@@ -35,29 +35,9 @@ type Finding struct {
 	Unlocks  []string `json:"unlocks,omitempty"` // backends and flags that need it
 }
 
-// Check turns facts into findings. It does not look at the host.
-type Check struct {
-	Name string
-	Run  func(*Facts) []Finding
-}
-
-// Checks are all checks, in the order in which people read them.
-func Checks() []Check {
-	return []Check{
-		{"kernel", kernel},
-		{"place", place},
-		{"lease", lease},
-		{"backends", backends},
-		{"cgroups", cgroups},
-		{"landlock", landlocked},
-		{"seccomp", filters},
-		{"ids", subordinate},
-		{"roots", roots},
-		{"clocks", clocks},
-		{"swap", swap},
-		{"memfd", memfd},
-		{"ulimits", ulimits},
-	}
+// checks turn facts into findings, in the order in which people read them. They do not look at the host.
+var checks = []func(*Facts) []Finding{
+	kernel, place, lease, backends, cgroups, landlocked, filters, subordinate, roots, clocks, swap, memfd, ulimits,
 }
 
 // Report is the result of all checks.
@@ -71,8 +51,8 @@ type Report struct {
 // Judge runs all checks.
 func Judge(f *Facts) *Report {
 	r := &Report{Schema: Schema, Backend: defaultBackend, Works: f.works(defaultBackend)}
-	for _, c := range Checks() {
-		r.Findings = append(r.Findings, c.Run(f)...)
+	for _, check := range checks {
+		r.Findings = append(r.Findings, check(f)...)
 	}
 	return r
 }
