@@ -3,6 +3,7 @@ package spawn
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -54,7 +55,9 @@ func (e *StepError) Program() bool { return e.Step == plan.Exec }
 
 // hint is the way out, for the failures that people meet.
 func (e *StepError) hint() string {
-	is := func(k plan.Kind, errno syscall.Errno) bool { return e.Step == k && e.Errno == errno }
+	is := func(k plan.Kind, errnos ...syscall.Errno) bool {
+		return e.Step == k && slices.Contains(errnos, e.Errno)
+	}
 	switch {
 	case is(plan.Exec, syscall.ENOENT):
 		return "no such program in the sandbox; a dynamic program also needs its loader and libraries there"
@@ -64,15 +67,15 @@ func (e *StepError) hint() string {
 		return "not a program of this machine, or a script without #!"
 	case is(plan.Exec, syscall.ENOMEM), is(plan.Fork, syscall.ENOMEM):
 		return "the memory limit is too small to start the program; raise --memory"
-	case is(plan.Fork, syscall.EAGAIN), e.Step == 0 && e.Errno == syscall.EAGAIN:
+	case is(plan.Fork, syscall.EAGAIN), is(0, syscall.EAGAIN):
 		return "a limit on processes is reached; raise --pids-limit or the host's own limit"
-	case e.Step == 0 && (e.Errno == syscall.EPERM || e.Errno == syscall.ENOSPC || e.Errno == syscall.EUSERS):
+	case is(0, syscall.EPERM, syscall.ENOSPC, syscall.EUSERS): // the clone itself
 		return "the host refuses new namespaces; run `sandboxd doctor`"
 	case is(plan.Mkdir, syscall.ENOSPC), is(plan.WriteFile, syscall.ENOSPC):
 		return "the writable layer is too small for the sandbox's own directories; raise --disk or --disk-inodes"
 	case is(plan.Mkdir, syscall.EROFS), is(plan.WriteFile, syscall.EROFS):
 		return "the target lies in a read-only part of the root; choose one elsewhere, such as /mnt or /data"
-	case is(plan.Mkdir, syscall.ENOTDIR), is(plan.WriteFile, syscall.ENOTDIR), is(plan.Attach, syscall.ENOTDIR), is(plan.Attach, syscall.EISDIR), is(plan.Attach, syscall.EINVAL):
+	case is(plan.Mkdir, syscall.ENOTDIR), is(plan.WriteFile, syscall.ENOTDIR), is(plan.Attach, syscall.ENOTDIR, syscall.EISDIR, syscall.EINVAL):
 		return "a file and a directory meet at this path"
 	case is(plan.Attach, syscall.ELOOP):
 		return "the root has a symbolic link where the sandbox mounts its own; replace it by a directory"
@@ -80,7 +83,7 @@ func (e *StepError) hint() string {
 		return "above this process's own hard limit, which only CAP_SYS_RESOURCE may raise"
 	case is(plan.Chdir, syscall.EACCES):
 		return "the sandboxed user may not enter the working directory"
-	case is(plan.Chdir, syscall.ENOENT), is(plan.Chdir, syscall.ENOTDIR):
+	case is(plan.Chdir, syscall.ENOENT, syscall.ENOTDIR):
 		return "the working directory does not exist in the sandbox; see --workdir and --mount"
 	case is(plan.Idmap, syscall.EINVAL):
 		return "the file system of this directory cannot be id-mapped; copy it to ext4, xfs, btrfs or tmpfs, or run as the owner instead of root"

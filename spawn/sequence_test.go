@@ -22,6 +22,23 @@ import (
 // deadline turns a hang into a failure.
 const deadline = time.Minute
 
+// bounded is a context that turns a hang into a failure.
+func (h *host) bounded() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	h.t.Cleanup(cancel)
+	return ctx
+}
+
+// start boots an init that does not lie about this.
+func (h *host) start(ctx context.Context, lie string, inspect func(int, *os.File) error) spawn.Process {
+	h.t.Helper()
+	p, err := h.boot(ctx, lie, inspect)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return p
+}
+
 // boot runs the whole sequence with a lying init.
 func (h *host) boot(ctx context.Context, lie string, inspect func(int, *os.File) error) (spawn.Process, error) {
 	h.t.Helper()
@@ -85,8 +102,7 @@ func TestLiesAreFoundOut(t *testing.T) {
 // How an init ended that said nothing is in the error.
 func TestBootErrorsSayHowTheInitEnded(t *testing.T) {
 	h := newHost(t)
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	defer cancel()
+	ctx := h.bounded()
 	for lie, want := range map[string]string{
 		"exits": "status 3", "welcomed, then exits": "status 4", "kills itself": "killed", "half, then exit": "status 3",
 		"wrong nonce": "nonce", "wrong epoch": "epoch", "absurd failure": "step-65535", "failure elsewhere": "chdir",
@@ -125,13 +141,8 @@ func TestSilenceEndsWithTheContext(t *testing.T) {
 // Other processes at the socket delay nothing and get nothing.
 func TestStrangersAreTurnedAway(t *testing.T) {
 	h := newHost(t)
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	defer cancel()
-	p, err := h.boot(ctx, "stranger, right", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Close(); err != nil {
+	ctx := h.bounded()
+	if err := h.start(ctx, "stranger, right", nil).Close(); err != nil {
 		t.Error(err)
 	}
 	h.alone("a close")
@@ -140,8 +151,7 @@ func TestStrangersAreTurnedAway(t *testing.T) {
 // Inspect sees whom the kernel names, and never the init, whatever is claimed.
 func TestInspectIsNotLedAstray(t *testing.T) {
 	h := newHost(t)
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	defer cancel()
+	ctx := h.bounded()
 	for _, lie := range []string{"confined as itself", "confined as nobody", "ready"} { // the last one skips it
 		p, err := h.boot(ctx, lie, func(pid int, _ *os.File) error {
 			t.Errorf("%s: inspected %d", lie, pid)
@@ -156,15 +166,12 @@ func TestInspectIsNotLedAstray(t *testing.T) {
 			}
 		}
 	}
-	p, err := h.boot(ctx, "confined as another", func(pid int, _ *os.File) error {
+	p := h.start(ctx, "confined as another", func(pid int, _ *os.File) error {
 		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err != nil || string(name) != "exe\n" {
 			t.Errorf("inspected %q instead of who spoke, %v", name, err)
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := p.Close(); err != nil {
 		t.Error(err)
 	}
@@ -173,8 +180,7 @@ func TestInspectIsNotLedAstray(t *testing.T) {
 
 func TestExitIsWhatTheKernelSays(t *testing.T) {
 	h := newHost(t)
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	defer cancel()
+	ctx := h.bounded()
 	for lie, want := range map[string]struct {
 		status   syscall.WaitStatus
 		reported bool
@@ -205,12 +211,8 @@ func TestExitIsWhatTheKernelSays(t *testing.T) {
 
 func TestProcessOfALyingInit(t *testing.T) {
 	h := newHost(t)
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	defer cancel()
-	p, err := h.boot(ctx, "ready", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ctx := h.bounded()
+	p := h.start(ctx, "ready", nil)
 	if p.PID() <= 1 || p.Terminal() != nil || p.Scratch() != nil || len(p.Phases()) == 0 {
 		t.Errorf("pid %d, terminal %v, scratch %v, phases %v", p.PID(), p.Terminal(), p.Scratch(), p.Phases())
 	}
@@ -235,8 +237,7 @@ func TestProcessOfALyingInit(t *testing.T) {
 // A plan whose first half fails is told by the step that failed.
 func TestBootNamesTheStep(t *testing.T) {
 	h := newHost(t)
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	defer cancel()
+	ctx := h.bounded()
 	for name, c := range map[string]struct {
 		change func(*launcher.Spawn)
 		step   plan.Kind
@@ -268,8 +269,7 @@ func TestBootNamesTheStep(t *testing.T) {
 // A second half that no Welcome can carry is refused, and the actor is gone.
 func TestFinishRefusesWhatDoesNotFit(t *testing.T) {
 	h := newHost(t)
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	defer cancel()
+	ctx := h.bounded()
 	for _, after := range [][]plan.Step{
 		{{Kind: plan.Hostname, Strs: []string{strings.Repeat("x", plan.MaxBytes)}}},
 		{{Kind: plan.Hostname, Strs: []string{strings.Repeat("x", ipc.MaxPlan-8)}}},
@@ -304,8 +304,7 @@ func TestLauncherLostDuringBoot(t *testing.T) {
 	for _, lie := range []string{"never connects", "half a hello", "deaf"} {
 		t.Run(lie, func(t *testing.T) {
 			h := newHost(t)
-			ctx, cancel := context.WithTimeout(context.Background(), deadline)
-			defer cancel()
+			ctx := h.bounded()
 			timer := time.AfterFunc(100*time.Millisecond, func() { _ = unix.Kill(h.PID(), unix.SIGKILL) })
 			defer timer.Stop()
 			if _, err := h.boot(ctx, lie, nil); !errors.Is(err, launcher.ErrLost) || ctx.Err() != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -166,8 +165,8 @@ func testContextOver(t *testing.T, s *suite) {
 func testDeadline(t *testing.T, s *suite) {
 	b := s.open(t)
 	in, out := 0, 0
-	for range Rounds(40, 1000) {
-		limit := time.Duration(rand.Int64N(int64(4 * time.Millisecond)))
+	for i := range Rounds(40, 1000) { // from a limit that has passed already to one that few starts need
+		limit := time.Duration(i%40) * 100 * time.Microsecond
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		p, err := s.try(t, ctx, b, nil, "sleep", "1000")
 		cancel()
@@ -193,9 +192,12 @@ func testCancel(t *testing.T, s *suite) {
 	b := s.open(t)
 	why := errors.New("not wanted any more")
 	stopped := 0
-	for range Rounds(40, 1000) {
+	for i := range Rounds(40, 1000) {
 		ctx, cancel := context.WithCancelCause(context.Background())
-		timer := time.AfterFunc(time.Duration(rand.Int64N(int64(4*time.Millisecond))), func() { cancel(why) })
+		timer := time.AfterFunc(time.Duration(i%40)*100*time.Microsecond, func() { cancel(why) })
+		if i == 0 {
+			cancel(why)
+		}
 		p, err := s.try(t, ctx, b, nil, "sleep", "1000")
 		timer.Stop()
 		cancel(nil)
