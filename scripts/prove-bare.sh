@@ -23,7 +23,7 @@ if [ "${1:-}" != inside ]; then
 	suite=${PROVE_SUITE:-bookworm}
 	root=$(mktemp -d "${TMPDIR:-/tmp}/sandboxd-bare.XXXXXX")
 	chmod 755 "$root" # it becomes /
-	[ "${PROVE_KEEP:-}" = 1 ] || trap 'rm -rf --one-file-system "$root"' EXIT
+	[ "${PROVE_KEEP:-}" = 1 ] || trap 'rm -rf --one-file-system "$root" "$root.log"' EXIT
 
 	# The first mirror that the host's lists name, in either of their formats.
 	shopt -s nullglob
