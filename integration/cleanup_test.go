@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/sandbox"
+	"sandboxd/spawn/spawntest"
 )
 
 // seeded makes the random moments of a run repeatable: SANDBOXD_SEED=n.
@@ -58,7 +60,7 @@ func hitAtRandom(t *testing.T, c *caller, sig syscall.Signal, n int, after func(
 // next start removes what the kernel does not.
 func TestKilledSupervisorLeavesNothing(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
-		hitAtRandom(t, c, syscall.SIGKILL, rounds(40, 1000), func(v *running) {
+		hitAtRandom(t, c, syscall.SIGKILL, spawntest.Rounds(40, 1000), func(v *running) {
 			v.waitLoosely(t)
 			awaitNobody(t)
 		})
@@ -70,7 +72,7 @@ func TestKilledSupervisorLeavesNothing(t *testing.T) {
 func awaitNobody(t *testing.T) {
 	t.Helper()
 	end := time.Now().Add(settle)
-	for reapOrphans(); len(descendants()) > 0; reapOrphans() {
+	for spawntest.Reap(); len(descendants()) > 0; spawntest.Reap() {
 		if time.Now().After(end) {
 			t.Fatalf("%v outlive their sandboxd", descendants())
 		}
@@ -82,7 +84,7 @@ func awaitNobody(t *testing.T) {
 func TestInterruptedSupervisorTidiesUp(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
 		for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-			hitAtRandom(t, c, sig, rounds(20, 500), func(v *running) {
+			hitAtRandom(t, c, sig, spawntest.Rounds(20, 500), func(v *running) {
 				// A stubborn program must be asked twice.
 				again := time.AfterFunc(500*time.Millisecond, func() { _ = v.Process.Signal(sig); _ = v.Process.Signal(sig) })
 				defer again.Stop()
@@ -105,7 +107,7 @@ func TestInterruptedSupervisorTidiesUp(t *testing.T) {
 // The launcher dies, or any process below sandboxd: the run ends, and says how.
 func TestKilledLauncherIsTold(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
-		for range rounds(10, 200) {
+		for range spawntest.Rounds(10, 200) {
 			v := c.prepare(t, "--timeout 60s", "/bin/sh", "-c", "echo ready; exec sleep 1000")
 			out := &firstWrite{to: &v.out, done: make(chan struct{})}
 			v.Stdout = out
@@ -157,7 +159,7 @@ func children(t *testing.T, pid int) []int {
 func TestManyAtOnce(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
 		var all []*running
-		for i := range rounds(16, 100) {
+		for i := range spawntest.Rounds(16, 100) {
 			v := c.prepare(t, "--pids-limit 32 --timeout 60s", "/bin/sh", "-c", "echo "+strconv.Itoa(i)+"; sleep 0.5; exit "+strconv.Itoa(i%100))
 			if err := v.Start(); err != nil {
 				t.Fatal(err)
@@ -207,14 +209,14 @@ func TestNetworkNamespacesGo(t *testing.T) {
 	count := func() int {
 		b, err := os.ReadFile("/proc/slabinfo")
 		if err != nil {
-			lack(t, "a readable /proc/slabinfo: %v", err)
+			hosttest.Lack(t, "a readable /proc/slabinfo: %v", err)
 		}
 		for line := range strings.Lines(string(b)) {
 			if f := strings.Fields(line); len(f) > 1 && f[0] == "net_namespace" {
 				return mustAtoi(t, f[1])
 			}
 		}
-		lack(t, "a count of network namespaces in /proc/slabinfo")
+		hosttest.Lack(t, "a count of network namespaces in /proc/slabinfo")
 		return 0
 	}
 	const runs = 100

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,15 +20,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/sandbox"
+	"sandboxd/spawn/spawntest"
 )
 
 // deadline ends a run that should have ended long ago. It asserts nothing
 // about speed: a run that reaches it hangs.
 const deadline = 2 * time.Minute
-
-// ordinary is a user that no system has.
-const ordinary = 1567
 
 var (
 	base     string // of this test process, readable by all
@@ -35,6 +36,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	apart()
 	code := 1
 	if err := setup(); err != nil {
 		fmt.Fprintln(os.Stderr, "integration: set up:", err)
@@ -47,6 +49,32 @@ func TestMain(m *testing.M) {
 	}
 	os.RemoveAll(base)
 	os.Exit(code)
+}
+
+// apart moves root's tests into a mount namespace of their own, before anything
+// else happens: no sandboxd, however broken or fake, can mount over the
+// machine's directories. Mounts propagate within it, as they do on most hosts,
+// so that one which gets out of its sandbox is seen by the leak check.
+func apart() {
+	const mark = "SANDBOXD_INTEGRATION_APART" // our pid, which exec(2) keeps
+	if os.Geteuid() != 0 || os.Getenv(mark) == strconv.Itoa(os.Getpid()) {
+		return
+	}
+	runtime.LockOSThread() // unshare(2) is for this thread, and exec(2) makes it the only one
+	err := unix.Unshare(unix.CLONE_NEWNS)
+	if errors.Is(err, unix.EPERM) {
+		return // who may not do this may not mount either
+	}
+	for _, how := range []uintptr{unix.MS_PRIVATE, unix.MS_SHARED} {
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_REC|how, "")
+		}
+	}
+	if err == nil {
+		err = syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), mark+"="+strconv.Itoa(os.Getpid())))
+	}
+	fmt.Fprintln(os.Stderr, "integration: move into a mount namespace of our own:", err)
+	os.Exit(1)
 }
 
 // setup builds everything, and adopts orphans: whatever a run leaves behind
@@ -68,66 +96,67 @@ func setup() (err error) {
 			return fmt.Errorf("build sandboxd: %w\n%s", err, out)
 		}
 	}
-	if err = compileHostile(); err != nil {
+	var host []string
+	for _, ns := range spaces {
+		name, err := os.Readlink("/proc/self/ns/" + ns)
+		if err != nil {
+			return err
+		}
+		host = append(host, name)
+	}
+	if err = prepareHostile(strings.Join(host, " ")); err != nil {
 		return err
 	}
-	if err = proveWalls(); err != nil {
+	if err = proveWalls(strings.Join(host, " ")); err != nil {
 		return err
 	}
 	return placeCanaries()
 }
 
+// spaces are the namespaces without which a hostile program could hurt the host.
+var spaces = []string{"pid", "mnt", "user"}
+
 // proveWalls refuses to go on with a sandboxd that runs programs, but not in a
 // sandbox: the tests would attack the host.
-func proveWalls() error {
-	for _, ns := range []string{"pid", "mnt", "user"} {
-		ours, err := os.Readlink("/proc/self/ns/" + ns)
-		if err != nil {
-			return err
-		}
+func proveWalls(host string) error {
+	for _, ns := range spaces {
 		out, err := exec.Command(sandboxd, "run", "--", "/bin/readlink", "/proc/self/ns/"+ns).Output()
-		if theirs := strings.TrimSpace(string(out)); err == nil && (theirs == ours || !strings.HasPrefix(theirs, ns+":[")) {
-			return fmt.Errorf("%s runs a program in %s namespace %q, ours is %q: nothing will be attacked", sandboxd, ns, theirs, ours)
+		if theirs := strings.TrimSpace(string(out)); err == nil && (strings.Contains(host, theirs) || !strings.HasPrefix(theirs, ns+":[")) {
+			return fmt.Errorf("%s runs a program in %s namespace %q, ours are %s: nothing will be attacked", sandboxd, ns, theirs, host)
 		}
 	}
 	return nil
 }
 
-// compileHostile builds hostile/*.c, tied to refuse to run in our own pid namespace.
-func compileHostile() error {
+// prepareHostile builds hostile/*.c and copies the scripts, all of them tied to
+// refuse to run in any of our own namespaces.
+func prepareHostile(host string) error {
 	hostile = filepath.Join(base, "hostile")
 	if err := os.Mkdir(hostile, 0o755); err != nil {
 		return err
 	}
-	pidns, err := os.Readlink("/proc/self/ns/pid")
-	if err != nil {
-		return err
-	}
-	sources, err := filepath.Glob("hostile/*.c")
+	files, err := os.ReadDir("hostile")
 	if err != nil {
 		return err
 	}
 	var group sync.WaitGroup
-	errs := make([]error, len(sources))
-	for i, src := range sources {
-		group.Go(func() {
-			out := filepath.Join(hostile, strings.TrimSuffix(filepath.Base(src), ".c"))
-			msg, err := exec.Command("gcc", "-static", "-O1", "-Wall", "-Werror", "-pthread", fmt.Sprintf("-DHOST_PIDNS=%q", pidns), "-o", out, src).CombinedOutput()
-			if err != nil {
-				errs[i] = fmt.Errorf("compile %s: %w\n%s", src, err, msg)
-			}
-		})
+	errs := make([]error, len(files))
+	for i, f := range files {
+		from, to := filepath.Join("hostile", f.Name()), filepath.Join(hostile, f.Name())
+		switch filepath.Ext(from) {
+		case ".c":
+			group.Go(func() {
+				msg, err := exec.Command("gcc", "-static", "-O1", "-Wall", "-Werror", "-pthread", fmt.Sprintf("-DHOST_NAMESPACES=%q", host), "-o", strings.TrimSuffix(to, ".c"), from).CombinedOutput()
+				if err != nil {
+					errs[i] = fmt.Errorf("compile %s: %w\n%s", from, err, msg)
+				}
+			})
+		case ".py":
+			b, err := os.ReadFile(from)
+			errs[i] = errors.Join(err, os.WriteFile(to, bytes.ReplaceAll(b, []byte("HOST_NAMESPACES"), strconv.AppendQuote(nil, host)), 0o644))
+		}
 	}
 	group.Wait()
-	for _, name := range []string{"bomb.py", "caller.py"} {
-		b, err := os.ReadFile("hostile/" + name)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(hostile, name), b, 0o644)
-		}
-		if err != nil {
-			return err
-		}
-	}
 	return errors.Join(errs...)
 }
 
@@ -149,9 +178,7 @@ func everyone(t *testing.T, f func(*testing.T, *caller)) {
 // asRoot makes the test one of root's; the leak check follows it.
 func asRoot(t *testing.T) *caller {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		lack(t, "root: these tests run as uid %d", os.Geteuid())
-	}
+	spawntest.Root(t)
 	return newCaller(t, 0)
 }
 
@@ -160,30 +187,21 @@ func asUser(t *testing.T) *caller {
 	t.Helper()
 	uid := os.Geteuid()
 	if uid == 0 {
-		uid = ordinary
+		uid = spawntest.Ordinary
 	}
 	c := newCaller(t, uid)
 	try := c.exec("unshare", "--user", "--map-root-user", "--pid", "--net", "--mount", "--fork", "true")
 	if out, err := try.CombinedOutput(); err != nil {
-		lack(t, "user namespaces for uid %d: %v: %s", uid, err, out)
+		hosttest.Lack(t, "user namespaces for uid %d: %v: %s", uid, err, out)
 	}
 	return c
-}
-
-// lack skips a test because this host has not what it needs.
-func lack(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("SANDBOXD_MUST_WORK") == "1" {
-		t.Fatalf("this host must have "+format, args...)
-	}
-	t.Skipf("this host lacks "+format, args...)
 }
 
 // program skips where a program or file of the host is missing.
 func program(t *testing.T, path, pkg string) {
 	t.Helper()
 	if _, err := os.Stat(path); err != nil {
-		lack(t, "%s (Debian package %s)", path, pkg)
+		hosttest.Lack(t, "%s (Debian package %s)", path, pkg)
 	}
 }
 
@@ -289,7 +307,7 @@ func (r *running) wait(t *testing.T) *result {
 	if left := descendants(); len(left) != 0 {
 		t.Errorf("sandboxd run %s: left running when it returned: %v", r.flags, left)
 		time.Sleep(100 * time.Millisecond)
-		reapOrphans() // so that the next run is not blamed for it
+		spawntest.Reap() // so that the next run is not blamed for it
 	}
 	return res
 }
@@ -309,8 +327,8 @@ func (r *running) waitLoosely(t *testing.T) *result {
 	if ctx.Err() != nil {
 		t.Fatalf("sandboxd run %s: still running after %v\n%s", r.flags, deadline, r.err.String())
 	}
-	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
-		t.Fatalf("sandboxd run %s: %v (%v)\n%s", r.flags, err, exit, r.err.String())
+	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
+		t.Fatalf("sandboxd run %s: %v\n%s", r.flags, err, r.err.String())
 	}
 	res := &result{flags: r.flags, stdout: r.out.String(), stderr: r.err.String(), code: r.ProcessState.ExitCode()}
 	if res.report, err = readReport(r.reportFile); err != nil {
@@ -389,12 +407,4 @@ func (r *result) tail() string {
 		detail = r.report.Exit.Detail
 	}
 	return fmt.Sprintf("\n  detail: %s\n  stdout: %q\n  stderr: %q", detail, cut(r.stdout), cut(r.stderr))
-}
-
-// rounds is how often a loop runs: a little, or with SANDBOXD_SOAK=1 a lot.
-func rounds(few, many int) int {
-	if os.Getenv("SANDBOXD_SOAK") == "1" {
-		return many
-	}
-	return few
 }

@@ -12,12 +12,13 @@ import (
 	"testing"
 
 	"sandboxd/sandbox"
+	"sandboxd/spawn/spawntest"
 )
 
 // Daemons in sessions of their own, deaf to every signal, end with the program.
 func TestDaemonsDieWithTheProgram(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
-		for range rounds(5, 200) {
+		for range spawntest.Rounds(5, 200) {
 			res := c.attack(t, "", "procs", "daemons", "20")
 			if res.want(t, 0, sandbox.Exited); res.stdout != "daemons are up\n" {
 				t.Errorf("stdout: %q", res.stdout)
@@ -198,7 +199,7 @@ func TestOddFileNames(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
 		d := c.dir(t)
 		const n = 10000
-		res := c.run(t, "--env HOST_PIDNS=x --mount "+d+":/data:rw --mount "+hostile+":/hostile", "/usr/bin/python3", "/hostile/bomb.py", "names", "/data", strconv.Itoa(n))
+		res := c.run(t, "--mount "+d+":/data:rw --mount "+hostile+":/hostile", "/usr/bin/python3", "/hostile/bomb.py", "names", "/data", strconv.Itoa(n))
 		res.want(t, 0, sandbox.Exited)
 		entries, err := os.ReadDir(d)
 		if err != nil || len(entries) != n {

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -16,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sandboxd/spawn/spawntest"
 )
 
 // settle is how long something may take to go that nobody waits for.
@@ -28,7 +29,7 @@ var canaries []*exec.Cmd
 func placeCanaries() error {
 	uids := []int{os.Geteuid()}
 	if uids[0] == 0 {
-		uids = append(uids, ordinary)
+		uids = append(uids, spawntest.Ordinary)
 	}
 	for _, uid := range uids {
 		cmd := (&caller{uid: uid, home: "/"}).exec("sleep", "infinity")
@@ -47,13 +48,8 @@ func watchHost(t *testing.T, c *caller) {
 	t.Helper()
 	before, precious := inventory(t, c), fingerprints(t)
 	t.Cleanup(func() {
-		leaks := newIn(inventory(t, c), before)
-		for end := time.Now().Add(settle); len(leaks) > 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-			now := inventory(t, c)
-			maps.DeleteFunc(leaks, func(k string, _ bool) bool { return !now[k] })
-		}
-		for k := range leaks {
-			t.Errorf("left behind: %s", k)
+		for k, detail := range leaks(t, c, before, settle) {
+			t.Errorf("left behind: %s %s", k, detail)
 		}
 		for what, now := range fingerprints(t) {
 			if now != precious[what] {
@@ -63,23 +59,31 @@ func watchHost(t *testing.T, c *caller) {
 	})
 }
 
-func newIn(now, before map[string]bool) map[string]bool {
-	maps.DeleteFunc(now, func(k string, _ bool) bool { return before[k] })
-	return now
+// leaks are what was not there before, and does not go for as long as we have patience.
+func leaks(t *testing.T, c *caller, before map[string]string, patience time.Duration) map[string]string {
+	t.Helper()
+	found := inventory(t, c)
+	maps.DeleteFunc(found, func(k, _ string) bool { _, old := before[k]; return old })
+	for end := time.Now().Add(patience); len(found) > 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		now := inventory(t, c)
+		maps.DeleteFunc(found, func(k, _ string) bool { _, still := now[k]; return !still })
+	}
+	return found
 }
 
-// inventory lists everything that a run could leave behind.
-func inventory(t *testing.T, c *caller) map[string]bool {
+// inventory lists everything that a run could leave behind. All processes are
+// one item, for they may change their names and pass themselves on to children.
+func inventory(t *testing.T, c *caller) map[string]string {
 	t.Helper()
-	all := map[string]bool{}
+	all := map[string]string{}
 	add := func(kind string, names ...string) {
 		for _, n := range names {
-			all[kind+" "+n] = true
+			all[kind+" "+n] = ""
 		}
 	}
-	reapOrphans()
-	for _, p := range descendants() {
-		add("process", p)
+	spawntest.Reap()
+	if p := descendants(); len(p) > 0 {
+		all["processes"] = strings.Join(p, ", ")
 	}
 	for _, file := range []string{"/proc/self/mountinfo", "/proc/sysvipc/shm", "/proc/sysvipc/msg", "/proc/sysvipc/sem"} {
 		b, err := os.ReadFile(file)
@@ -97,21 +101,21 @@ func inventory(t *testing.T, c *caller) map[string]bool {
 	// A lease that somebody holds is of a sandboxd that lives, and not ours:
 	// ours have ended.
 	live := locked(t)
-	lease := func(name string) bool {
+	held := func(lease string) bool {
 		var st syscall.Stat_t
-		return syscall.Stat("/run/sandboxd/"+name, &st) == nil && live[st.Ino]
+		return syscall.Stat(lease, &st) == nil && live[st.Ino]
 	}
 	add("cgroup", glob("/sys/fs/cgroup", func(p string, d fs.DirEntry) bool {
 		n, ok := strings.CutPrefix(strings.TrimPrefix(d.Name(), "sandboxd-supervisor-"), "sandboxd-")
 		_, err := strconv.Atoi(n)
-		return d.IsDir() && ok && err == nil && !lease(n)
+		return d.IsDir() && ok && err == nil && !held("/run/sandboxd/"+n)
 	})...)
 	everything := func(string, fs.DirEntry) bool { return true }
 	add("file", glob("/dev/shm", everything)...)
 	add("file", glob(filepath.Join(c.home, "tmp"), everything)...)
 	for _, dir := range []string{"/run/sandboxd", filepath.Join(c.home, "run")} {
 		// The state directory itself may stay, what is in it may not.
-		add("state", glob(dir, func(_ string, d fs.DirEntry) bool { return d.Name() != "sandboxd" && !lease(d.Name()) })...)
+		add("state", glob(dir, func(p string, d fs.DirEntry) bool { return d.Name() != "sandboxd" && !held(p) })...)
 	}
 	return all
 }
@@ -146,46 +150,13 @@ func locked(t *testing.T) map[uint64]bool {
 
 // descendants of this process, but for the canaries. Zombies count.
 func descendants() []string {
-	type proc struct {
-		parent int
-		text   string
-	}
-	procs := map[int]proc{}
-	files, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			continue
-		}
-		name, rest, ok := bytes.Cut(b, []byte(") "))
-		fields := strings.Fields(string(rest))
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f))); ok && err == nil && len(fields) > 2 {
-			parent, _ := strconv.Atoi(fields[1])
-			procs[pid] = proc{parent, fmt.Sprintf("%s) state %s", name, fields[0])}
-		}
-	}
 	var found []string
-	for pid, p := range procs {
-		if slices.ContainsFunc(canaries, func(c *exec.Cmd) bool { return c.Process.Pid == pid }) {
-			continue
-		}
-		for up := p.parent; up > 1; up = procs[up].parent {
-			if up == os.Getpid() {
-				found = append(found, p.text)
-				break
-			}
+	for _, p := range spawntest.Descendants() {
+		if !slices.ContainsFunc(canaries, func(c *exec.Cmd) bool { return c.Process.Pid == p.PID }) {
+			found = append(found, fmt.Sprintf("%d (%s) %c", p.PID, p.Name, p.State))
 		}
 	}
 	return found
-}
-
-// reapOrphans does the duty of an init for those whose sandboxd was killed.
-func reapOrphans() {
-	for _, p := range descendants() {
-		if pid, err := strconv.Atoi(p[:strings.IndexByte(p, ' ')]); err == nil && strings.HasSuffix(p, "state Z") {
-			_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
-		}
-	}
 }
 
 // fingerprints are of what no sandboxed program may ever change.

@@ -8,7 +8,9 @@ import (
 	"syscall"
 	"testing"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/sandbox"
+	"sandboxd/spawn/spawntest"
 )
 
 // Real programs on real input: a sandbox that stops attacks and work alike is of no use.
@@ -75,7 +77,7 @@ var cpython = []string{
 func TestPythonsOwnTests(t *testing.T) {
 	found, _ := filepath.Glob("/usr/lib/python3*/test/test_grammar.py")
 	if len(found) == 0 {
-		lack(t, "CPython's own tests (Debian package libpython3-testsuite)")
+		hosttest.Lack(t, "CPython's own tests (Debian package libpython3-testsuite)")
 	}
 	everyone(t, func(t *testing.T, c *caller) {
 		tests := cpython
@@ -173,7 +175,7 @@ func TestGit(t *testing.T) {
 // As root, a directory of somebody else's lends its owner: new files are theirs.
 func TestNewFilesBelongToTheDirectorysOwner(t *testing.T) {
 	c := asRoot(t)
-	d := (&caller{uid: ordinary}).dir(t)
+	d := (&caller{uid: spawntest.Ordinary}).dir(t)
 	if err := os.Chmod(d, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -183,8 +185,8 @@ func TestNewFilesBelongToTheDirectorysOwner(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if sys := st.Sys().(*syscall.Stat_t); sys.Uid != ordinary || sys.Gid != ordinary {
-			t.Errorf("%s belongs to %d:%d, want %d", name, sys.Uid, sys.Gid, ordinary)
+		if sys := st.Sys().(*syscall.Stat_t); sys.Uid != spawntest.Ordinary || sys.Gid != spawntest.Ordinary {
+			t.Errorf("%s belongs to %d:%d, want %d", name, sys.Uid, sys.Gid, spawntest.Ordinary)
 		}
 	}
 }

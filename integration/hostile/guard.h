@@ -1,5 +1,6 @@
 // Every hostile program calls guard() first: it refuses to attack the machine
-// that runs the tests. HOST_PIDNS is given by the test that compiles it.
+// that runs the tests. HOST_NAMESPACES, the names of that machine's, is given
+// by the test that compiles it.
 #pragma once
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -11,10 +12,13 @@
 #include <unistd.h>
 
 static inline void guard(void) {
-	char ns[64] = {0};
-	if (readlink("/proc/self/ns/pid", ns, sizeof ns - 1) < 0 || !strcmp(ns, HOST_PIDNS)) {
-		fprintf(stderr, "guard: not in a sandbox (%s); nothing done\n", ns);
-		exit(99);
+	for (const char **f = (const char *[]){"pid", "mnt", "user", NULL}; *f; f++) {
+		char path[64], ns[64] = {0};
+		snprintf(path, sizeof path, "/proc/self/ns/%s", *f);
+		if (readlink(path, ns, sizeof ns - 1) < 0 || strstr(HOST_NAMESPACES, ns)) {
+			fprintf(stderr, "guard: not in a sandbox (%s namespace %s); nothing done\n", *f, ns);
+			exit(99);
+		}
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 }

@@ -30,6 +30,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/spawn/spawntest"
 )
 
 func main() {
@@ -108,7 +110,8 @@ func watch(timeout time.Duration, dump string, argv []string) (int, error) {
 		left := killAll(group)
 		return 1, errors.Join(fmt.Errorf("%v took longer than %v; see %s", argv, timeout, dump), wrote, left)
 	}
-	if left := tree(os.Getpid()); len(left) > 0 {
+	spawntest.Reap() // orphans that have ended left nothing
+	if left := tree(); len(left) > 0 {
 		for _, p := range left {
 			fmt.Fprintf(os.Stderr, "watchdog: left behind: %s", p.line())
 		}
@@ -148,7 +151,7 @@ func writeDump(file string, timeout time.Duration, argv []string, ended <-chan s
 	}
 	defer f.Close()
 	fmt.Fprintf(f, "%v took longer than %v\n\n== processes\n", argv, timeout)
-	all := tree(os.Getpid())
+	all := tree()
 	for _, p := range all {
 		p.describe(f)
 	}
@@ -159,7 +162,7 @@ func writeDump(file string, timeout time.Duration, argv []string, ended <-chan s
 	}
 	for _, p := range all {
 		if p.goTest() {
-			_ = syscall.Kill(p.pid, syscall.SIGQUIT)
+			_ = syscall.Kill(p.PID, syscall.SIGQUIT)
 		}
 	}
 	// go test prints what its binary said when that has ended, unless somebody
@@ -171,7 +174,7 @@ func writeDump(file string, timeout time.Duration, argv []string, ended <-chan s
 			return nil
 		case <-time.After(20 * time.Millisecond):
 		}
-		if slices.ContainsFunc(tree(os.Getpid()), process.goTest) {
+		if slices.ContainsFunc(tree(), process.goTest) {
 			last = time.Now()
 		}
 	}
@@ -182,16 +185,14 @@ func writeDump(file string, timeout time.Duration, argv []string, ended <-chan s
 func killAll(g *group) error {
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		g.kill()
-		left := tree(os.Getpid())
+		left := tree()
 		if len(left) == 0 {
 			return nil
 		}
 		for _, p := range left {
-			_ = syscall.Kill(p.pid, syscall.SIGKILL)
-			if p.parent == os.Getpid() && p.state == "Z" {
-				_, _ = syscall.Wait4(p.pid, nil, syscall.WNOHANG, nil)
-			}
+			_ = syscall.Kill(p.PID, syscall.SIGKILL)
 		}
+		spawntest.Reap()
 	}
-	return fmt.Errorf("still alive after SIGKILL: %v", tree(os.Getpid()))
+	return fmt.Errorf("still alive after SIGKILL: %v", tree())
 }

@@ -77,7 +77,7 @@ func TestHangIsDumpedAndKilled(t *testing.T) {
 			t.Errorf("the dump has no %q:\n%s", want, b)
 		}
 	}
-	if ours := tree(os.Getpid()); len(ours) != 0 {
+	if ours := tree(); len(ours) != 0 {
 		t.Errorf("alive after the watchdog: %v", ours)
 	}
 	if after := groups(t); !slices.Equal(after, before) {
@@ -101,6 +101,10 @@ func groups(t *testing.T) (found []string) {
 }
 
 func TestLeftoversAreFound(t *testing.T) {
+	// An orphan that has ended is none.
+	if _, errs, code := watchdog(t, "-dump", os.DevNull, "--", "sh", "-c", "(true &); (setsid sleep 0.1 &); sleep 1"); code != 0 || strings.Contains(errs, "left behind") {
+		t.Errorf("an orphan that ended: exit %d, stderr %q", code, errs)
+	}
 	_, errs, code := watchdog(t, "-dump", os.DevNull, "--", "sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & exit 0")
 	if code != 1 || !strings.Contains(errs, "left behind") || !strings.Contains(errs, "sleep 1000") {
 		t.Errorf("exit %d, stderr %q", code, errs)

@@ -1,40 +1,26 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
+
+	"sandboxd/spawn/spawntest"
 )
 
 // process is one line of the tree.
 type process struct {
-	pid, parent, depth int
-	name, state        string
+	spawntest.Proc
+	depth int
 }
 
-// tree lists everything below a process, parents before their children.
-func tree(root int) []process {
+// tree lists everything below us, parents before their children.
+func tree() []process {
 	below := map[int][]process{}
-	files, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is right, so there is no error
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			continue // gone
-		}
-		head, rest, ok := bytes.Cut(b, []byte(") "))
-		fields := strings.Fields(string(rest))
-		pid, name, ok2 := strings.Cut(string(head), " (")
-		if !ok || !ok2 || len(fields) < 2 {
-			continue
-		}
-		p := process{name: name, state: fields[0]}
-		p.pid, _ = strconv.Atoi(pid)
-		p.parent, _ = strconv.Atoi(fields[1])
-		below[p.parent] = append(below[p.parent], p)
+	for _, p := range spawntest.Descendants() {
+		below[p.Parent] = append(below[p.Parent], process{Proc: p})
 	}
 	var all []process
 	var walk func(pid, depth int)
@@ -42,14 +28,14 @@ func tree(root int) []process {
 		for _, p := range below[pid] {
 			p.depth = depth
 			all = append(all, p)
-			walk(p.pid, depth+1)
+			walk(p.PID, depth+1)
 		}
 	}
-	walk(root, 0)
+	walk(os.Getpid(), 0)
 	return all
 }
 
-func (p process) proc(file string) string { return fmt.Sprintf("/proc/%d/%s", p.pid, file) }
+func (p process) proc(file string) string { return fmt.Sprintf("/proc/%d/%s", p.PID, file) }
 
 // read is one of its files on one line; what cannot be read is said.
 func (p process) read(file string) string {
@@ -61,7 +47,7 @@ func (p process) read(file string) string {
 }
 
 func (p process) line() string {
-	return fmt.Sprintf("%s%d %s %s: %s\n", strings.Repeat("  ", p.depth), p.pid, p.state, p.name, p.read("cmdline"))
+	return fmt.Sprintf("%s%d %c %s: %s\n", strings.Repeat("  ", p.depth), p.PID, p.State, p.Name, p.read("cmdline"))
 }
 
 // goTest says whether it is a test binary of go test.
@@ -77,9 +63,8 @@ func (p process) describe(w io.Writer) {
 	in := strings.Repeat("  ", p.depth) + "    "
 	tasks, _ := filepath.Glob(p.proc("task/*"))
 	for _, t := range tasks {
-		task := process{pid: p.pid}
 		id := "task/" + filepath.Base(t) + "/"
-		fmt.Fprintf(w, "%sthread %s %s wchan %s syscall %s\n", in, filepath.Base(t), task.read(id+"comm"), task.read(id+"wchan"), task.read(id+"syscall"))
+		fmt.Fprintf(w, "%sthread %s %s wchan %s syscall %s\n", in, filepath.Base(t), p.read(id+"comm"), p.read(id+"wchan"), p.read(id+"syscall"))
 		if stack, err := os.ReadFile(p.proc(id + "stack")); err == nil && len(stack) > 0 {
 			fmt.Fprintf(w, "%s  %s\n", in, strings.ReplaceAll(strings.TrimSpace(string(stack)), "\n", "\n  "+in))
 		}
