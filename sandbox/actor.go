@@ -30,15 +30,17 @@ type Actor struct {
 	pair    int // index of its host ids; -1: none
 	leaf    *cgroup.Leaf
 	private string // its directory on the host, where the backend has no private root
-	proc    spawn.Process
 	stdio   *stdio
 	trap    *seccomp.Listener // tells of forbidden system calls; nil unless they end the actor
 	began   time.Time
 	report  Report
+	abort   context.CancelCauseFunc // ends a start that is not done
 
 	mu   sync.Mutex
-	why  Reason // who ended it, "" if it ended by itself
-	note string // the detail of why
+	proc spawn.Process // nil until its program runs; from then on it stays
+	over bool          // it has ended, and nobody ends it any more
+	why  Reason        // who ended it, "" if it ended by itself
+	note string        // the detail of why
 
 	gone chan struct{} // closed when nothing of it is left
 	done chan struct{} // closed when also its output is delivered
@@ -53,11 +55,14 @@ func (h *Host) Start(ctx context.Context, s Spec) (*Actor, error) {
 		return nil, err
 	}
 	a := &Actor{host: h, res: r, pair: -1, gone: make(chan struct{}), done: make(chan struct{})}
+	ctx, a.abort = context.WithCancelCause(ctx)
+	defer a.abort(nil)
 	if err := h.enter(a); err != nil {
 		return nil, err
 	}
 	if err := a.start(ctx, start); err != nil {
 		err = errors.Join(err, a.release())
+		close(a.gone)
 		return nil, err
 	}
 	go a.supervise()
@@ -113,20 +118,32 @@ func (a *Actor) start(ctx context.Context, start time.Time) (err error) {
 		return err
 	}
 	defer a.stdio.closeChild()
+	defer func() {
+		if err != nil {
+			closeAll(a.stdio.ours[:]...) // else the pumps do
+		}
+	}()
 	q.Stdio = a.stdio.child
 	if r.spec.ReadBack || r.spec.SeccompKill {
 		q.Inspect = a.inspect
 	}
-	if a.proc, err = r.backend.Start(ctx, q); err != nil {
+	proc, err := r.backend.Start(ctx, q)
+	if err != nil {
 		return a.explainStart(err)
 	}
+	a.mu.Lock()
+	a.proc = proc
+	ended := a.why != ""
+	a.mu.Unlock()
+	if ended { // by Close, which found nothing to kill yet
+		a.kill()
+	}
 	a.began = time.Now()
-	for _, p := range a.proc.Phases() {
+	for _, p := range proc.Phases() {
 		phases.add(p.Name, p.Took)
 	}
 	a.report.Spawn = SpawnTime{Total: a.began.Sub(start), Phases: phases.list}
-	a.stdio.run(a.proc.Terminal())
-	return nil
+	return a.stdio.run(proc.Terminal())
 }
 
 // makeLeaf makes the actor's cgroup. A host that cannot limit swap still
@@ -191,16 +208,29 @@ func (a *Actor) supervise() {
 	stop := a.watch()
 	exit, err := a.proc.Wait(context.Background())
 	wall := time.Since(a.began)
+	a.mu.Lock()
+	a.over = true
+	why, note := a.why, a.note
+	a.mu.Unlock()
 	stop()
 	full := a.diskFull()
 	released := a.proc.Close() // its launcher ends beside what follows
-	a.settle(exit, err, wall, full)
+	events := a.measure(exit, wall)
 	if err := errors.Join(released, a.release()); err != nil {
-		a.report.Isolation.Missing = append(a.report.Isolation.Missing, Missing{"clean-up", err.Error()})
+		a.lacks("clean-up", err)
 	}
 	close(a.gone)
-	a.report.Usage.OutputBytes = a.stdio.wait()
+	delivered, cut := a.stdio.wait()
+	if cut && why == "" { // what is found in its pipes after its end counts as well
+		why, note = Output, a.stdio.reached()
+	}
+	a.report.Usage.OutputBytes = delivered
+	a.report.Exit = verdict(exit, err, why, note, events, full, &a.res.limits)
 	close(a.done)
+}
+
+func (a *Actor) lacks(what string, err error) {
+	a.report.Isolation.Missing = append(a.report.Isolation.Missing, Missing{what, err.Error()})
 }
 
 // watch starts what ends an actor that does not end by itself.
@@ -223,14 +253,12 @@ func (a *Actor) watch() (stop func()) {
 // watchCPU polls, at the pace at which the limit could be reached soonest.
 func (a *Actor) watchCPU(ctx context.Context, limit time.Duration) {
 	for {
-		u, err := a.leaf.Usage()
-		if err != nil {
-			return // the leaf is gone
-		}
-		left := limit - u.CPU
-		if left <= 0 {
-			a.end(CPUTime, fmt.Sprintf("CPU time limit of %v reached", limit))
-			return
+		var left time.Duration
+		if u, err := a.leaf.Usage(); err == nil { // else, as without a free descriptor, the next look tells
+			if left = limit - u.CPU; left <= 0 {
+				a.end(CPUTime, fmt.Sprintf("CPU time limit of %v reached", limit))
+				return
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -243,7 +271,7 @@ func (a *Actor) watchCPU(ctx context.Context, limit time.Duration) {
 // end kills the actor, for the first reason that anyone has.
 func (a *Actor) end(why Reason, detail string) {
 	a.mu.Lock()
-	first := a.why == ""
+	first := a.why == "" && !a.over
 	if first {
 		a.why, a.note = why, detail
 	}
@@ -254,10 +282,15 @@ func (a *Actor) end(why Reason, detail string) {
 }
 
 func (a *Actor) kill() {
-	if a.proc != nil {
-		_ = a.proc.Kill()
+	a.mu.Lock()
+	proc, note := a.proc, a.note
+	a.mu.Unlock()
+	if proc == nil {
+		a.abort(errors.New(note))
+		return
 	}
-	if a.leaf != nil && a.res.backend.Name() != "native" { // a pid namespace dies with its init; anything less needs the cgroup
+	_ = proc.Kill()
+	if a.leaf != nil && !a.res.native() { // a pid namespace dies with its init; anything less needs the cgroup
 		_ = a.leaf.Kill()
 	}
 }
@@ -265,22 +298,22 @@ func (a *Actor) kill() {
 // Cancel asks the program to end with SIGTERM and kills it after grace. It
 // does not wait, and does nothing to an actor that has ended.
 func (a *Actor) Cancel(by string, grace time.Duration) {
-	if grace > 0 && a.Signal(syscall.SIGTERM) == nil {
-		go func() {
-			select {
-			case <-a.gone:
-			case <-time.After(grace):
-				a.end(Cancelled, by)
-			}
-		}()
-		a.mu.Lock()
-		if a.note == "" {
-			a.note = by
-		}
-		a.mu.Unlock()
+	a.mu.Lock()
+	if a.note == "" {
+		a.note = by
+	}
+	a.mu.Unlock()
+	if grace <= 0 || a.Signal(syscall.SIGTERM) != nil {
+		a.end(Cancelled, by)
 		return
 	}
-	a.end(Cancelled, by)
+	go func() {
+		select {
+		case <-a.gone:
+		case <-time.After(grace):
+			a.end(Cancelled, by)
+		}
+	}()
 }
 
 // Signal sends s to the program; SIGKILL ends the whole actor.

@@ -182,7 +182,7 @@ func (r *resolved) explainLimits() []Limit {
 	add("pids", strconv.FormatInt(have.PIDs, 10), want.PIDs > 0, have.PIDs == 0, pidsBy)
 	for _, l := range r.request.Rlimits {
 		name := ulimitName(l.Resource)
-		written := slices.ContainsFunc(want.Ulimits, func(u Ulimit) bool { return u.Name == name })
+		written := want.ulimit(name)
 		if !written && name != "core" && name != "nofile" {
 			continue // it stands for another limit
 		}

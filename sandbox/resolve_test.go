@@ -205,13 +205,14 @@ func TestParseCPUs(t *testing.T) {
 func TestVerdict(t *testing.T) {
 	exited := func(code int) spawn.Exit { return spawn.Exit{Status: syscall.WaitStatus(code << 8), Reported: true} }
 	killed := func(s syscall.Signal) spawn.Exit { return spawn.Exit{Status: syscall.WaitStatus(s), Reported: true} }
-	limits := &Limits{Memory: 64 << 20, PIDs: 9, Disk: 1 << 20, DiskInodes: 5}
+	limits := Limits{Memory: 64 << 20, PIDs: 9, Disk: 1 << 20, DiskInodes: 5, FileSize: 1, Ulimits: []Ulimit{{"cpu", 1, 1}}}
 	for name, c := range map[string]struct {
 		exit   spawn.Exit
 		err    error
 		why    Reason
 		events cgroup.Events
 		full   bool
+		limits *Limits // nil: all
 		code   int
 		signal string
 		reason Reason
@@ -227,12 +228,13 @@ func TestVerdict(t *testing.T) {
 		"cpu time":                    {exit: killed(syscall.SIGKILL), why: CPUTime, code: 137, signal: "SIGKILL", reason: CPUTime},
 		"output":                      {exit: killed(syscall.SIGKILL), why: Output, code: 137, signal: "SIGKILL", reason: Output},
 		"syscall":                     {exit: killed(syscall.SIGKILL), why: Syscall, code: 159, signal: "SIGSYS", reason: Syscall},
-		"filter of its own":           {exit: killed(syscall.SIGSYS), code: 159, signal: "SIGSYS", reason: Syscall},
+		"filter of its own":           {exit: killed(syscall.SIGSYS), code: 159, signal: "SIGSYS", reason: Signaled},
 		"launcher died":               {exit: killed(syscall.SIGKILL), err: launcher.ErrLost, code: 125, reason: Lost},
 		"oom":                         {exit: killed(syscall.SIGKILL), events: cgroup.Events{OOMKills: 1}, code: 137, signal: "SIGKILL", reason: OOM},
 		"oom of a child":              {exit: exited(1), events: cgroup.Events{OOMKills: 1}, code: 1, reason: OOM},
 		"oom survived":                {exit: exited(0), events: cgroup.Events{OOMKills: 1}, reason: Exited},
-		"killed at the limit":         {exit: killed(syscall.SIGKILL), events: cgroup.Events{MemoryMax: 3}, code: 137, signal: "SIGKILL", reason: OOM},
+		"kill of itself at the limit": {exit: killed(syscall.SIGKILL), events: cgroup.Events{MemoryMax: 3}, code: 137, signal: "SIGKILL", reason: Signaled},
+		"its own 137 at the limit":    {exit: exited(137), events: cgroup.Events{MemoryMax: 3}, code: 137, reason: Exited},
 		"failed at the memory limit":  {exit: exited(1), events: cgroup.Events{MemoryMax: 3}, code: 1, reason: Exited},
 		"pids":                        {exit: exited(1), events: cgroup.Events{PIDsMax: 2}, code: 1, reason: PIDs},
 		"pids survived":               {exit: exited(0), events: cgroup.Events{PIDsMax: 2}, reason: Exited},
@@ -246,9 +248,15 @@ func TestVerdict(t *testing.T) {
 		"full disk beats pids":        {exit: exited(1), full: true, events: cgroup.Events{PIDsMax: 1}, code: 1, reason: Disk},
 		"signal beats a full disk":    {exit: killed(syscall.SIGXCPU), full: true, code: 152, signal: "SIGXCPU", reason: CPUTime},
 		"killed without memory limit": {exit: killed(syscall.SIGTERM), events: cgroup.Events{MemoryMax: 1}, code: 143, signal: "SIGTERM", reason: Signaled},
+		"SIGXFSZ without a limit":     {exit: killed(syscall.SIGXFSZ), limits: &Limits{}, code: 153, signal: "SIGXFSZ", reason: Signaled},
+		"SIGXCPU without a limit":     {exit: killed(syscall.SIGXCPU), limits: &Limits{}, code: 152, signal: "SIGXCPU", reason: Signaled},
+		"oom of the host":             {exit: killed(syscall.SIGKILL), limits: &Limits{}, events: cgroup.Events{OOMKills: 1}, code: 137, signal: "SIGKILL", reason: OOM},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := verdict(c.exit, c.err, c.why, "note", c.events, c.full, limits)
+			if c.limits == nil {
+				c.limits = &limits
+			}
+			got := verdict(c.exit, c.err, c.why, "note", c.events, c.full, c.limits)
 			if got.Code != c.code || got.Signal != c.signal || got.Reason != c.reason {
 				t.Errorf("got %+v, want code %d, signal %q, reason %s", got, c.code, c.signal, c.reason)
 			}

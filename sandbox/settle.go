@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"syscall"
 	"time"
 
@@ -13,30 +14,29 @@ import (
 	"sandboxd/spawn"
 )
 
-// settle decides why the actor ended. What counts is what the supervisor did,
-// then what the kernel counted, then how the program ended; nothing is taken
-// from inside the sandbox but the program's own exit status.
-func (a *Actor) settle(exit spawn.Exit, err error, wall time.Duration, full bool) {
+// measure fills in the report but for the verdict, while the cgroup can be asked.
+func (a *Actor) measure(exit spawn.Exit, wall time.Duration) cgroup.Events {
 	r, rep := a.res, &a.report
 	rep.Schema, rep.Backend = ReportSchema, r.backend.Name()
 	rep.Actor = ActorID{a.id, r.spec.name()}
-	rep.Isolation.Missing = append(append([]Missing{}, r.missing...), rep.Isolation.Missing...)
+	rep.Isolation.Missing = append([]Missing{}, r.missing...)
 	if rep.Isolation.Enforced == nil {
 		rep.Isolation.Enforced = []string{}
 	}
 	rep.Isolation.Network = r.spec.network()
 	rep.Usage = Usage{Wall: wall, DiskBytes: rep.Usage.DiskBytes, User: exit.User, System: exit.System, MemoryPeak: exit.MaxRSS, ReadBytes: exit.ReadBytes, WriteBytes: exit.WrittenBytes}
-	var events cgroup.Events
-	if a.leaf != nil {
-		if u, err := a.leaf.Usage(); err == nil {
-			overlay(&rep.Usage, u)
-		}
-		events, _ = a.leaf.Events()
+	if a.leaf == nil {
+		return cgroup.Events{}
 	}
-	a.mu.Lock()
-	why, note := a.why, a.note
-	a.mu.Unlock()
-	rep.Exit = verdict(exit, err, why, note, events, full, &r.limits)
+	u, err := a.leaf.Usage()
+	if err == nil {
+		overlay(&rep.Usage, u)
+	}
+	events, err2 := a.leaf.Events()
+	if err := errors.Join(err, err2); err != nil {
+		a.lacks("accounting", err)
+	}
+	return events
 }
 
 func overlay(u *Usage, c cgroup.Usage) {
@@ -65,7 +65,10 @@ func (a *Actor) diskFull() bool {
 	return st.Bfree == 0 && st.Blocks > 0 || st.Ffree == 0 && st.Files > 0
 }
 
-// verdict is the table of reasons.
+// verdict decides why the actor ended. What counts is what the supervisor did,
+// then what the kernel counted, then how the program ended; nothing is taken
+// from inside the sandbox but the program's own exit status, and a signal says
+// that a limit was reached only where there was that limit.
 func verdict(exit spawn.Exit, err error, why Reason, note string, ev cgroup.Events, full bool, l *Limits) Exit {
 	e := Exit{Code: exit.Status.ExitStatus(), Reason: Exited, Detail: ""}
 	var sig syscall.Signal
@@ -74,7 +77,6 @@ func verdict(exit spawn.Exit, err error, why Reason, note string, ev cgroup.Even
 		e.Code, e.Signal, e.Reason = 128+int(sig), unix.SignalName(sig), Signaled
 	}
 	failed := e.Code != 0
-	killed := sig == syscall.SIGKILL || e.Code == 128+int(syscall.SIGKILL)
 	set := func(r Reason, detail string) { e.Reason, e.Detail = r, detail }
 	switch {
 	case why != "":
@@ -89,15 +91,13 @@ func verdict(exit spawn.Exit, err error, why Reason, note string, ev cgroup.Even
 	case lostErr(err):
 		set(Lost, "its launcher died, and the actor with it")
 		e.Code, e.Signal = 125, ""
-	case sig == syscall.SIGSYS:
-		set(Syscall, "a filter of the program's own ended it")
+	case failed && ev.OOMKills > 0 && l.Memory == 0:
+		set(OOM, fmt.Sprintf("the host, or a cgroup above, ran out of memory: %d processes killed", ev.OOMKills))
 	case failed && ev.OOMKills > 0:
 		set(OOM, fmt.Sprintf("memory limit of %s reached, %d processes killed", size(l.Memory), ev.OOMKills))
-	case killed && l.Memory > 0 && ev.MemoryMax > 0:
-		set(OOM, fmt.Sprintf("memory limit of %s reached", size(l.Memory)))
-	case sig == syscall.SIGXCPU:
+	case sig == syscall.SIGXCPU && l.ulimit("cpu"):
 		set(CPUTime, "CPU time limit of one process reached (ulimit cpu)")
-	case sig == syscall.SIGXFSZ:
+	case sig == syscall.SIGXFSZ && (l.FileSize > 0 || l.ulimit("fsize")):
 		set(Disk, "file size limit reached")
 	case failed && full:
 		set(Disk, fmt.Sprintf("writable layer is full (%s, %d inodes)", size(l.Disk), l.DiskInodes))
@@ -110,6 +110,11 @@ func verdict(exit spawn.Exit, err error, why Reason, note string, ev cgroup.Even
 		e.Detail = note // a cancel that the program obeyed
 	}
 	return e
+}
+
+// ulimit tells whether the user set one by that name.
+func (l *Limits) ulimit(name string) bool {
+	return slices.ContainsFunc(l.Ulimits, func(u Ulimit) bool { return u.Name == name })
 }
 
 // size is a byte count as people write it.

@@ -66,11 +66,17 @@ func (s *stdio) closeInput() {
 	}
 }
 
-// run starts the pumps.
-func (s *stdio) run(terminal *os.File) {
+// run starts the pumps. Of a terminal they have a descriptor of their own, which
+// outlives the actor's: what the program showed last is still in there then.
+func (s *stdio) run(terminal *os.File) error {
 	in, outs := s.ours[0], []*os.File{s.ours[1], s.ours[2]}
 	if terminal != nil {
-		in, outs = terminal, []*os.File{terminal}
+		fd, err := unix.FcntlInt(terminal.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return fmt.Errorf("terminal: %w", err)
+		}
+		in = os.NewFile(uintptr(fd), "terminal")
+		outs = []*os.File{in}
 	}
 	if s.spec.Stdin != nil {
 		go func() { // not waited for: a read of the caller's stdin cannot be interrupted
@@ -88,15 +94,14 @@ func (s *stdio) run(terminal *os.File) {
 		if to == nil {
 			to = io.Discard
 		}
-		s.pumps.Go(func() { s.pump(to, from, terminal == nil) })
+		s.pumps.Go(func() { s.pump(to, from) })
 	}
+	return nil
 }
 
 // pump delivers output until its end or the limit.
-func (s *stdio) pump(to io.Writer, from *os.File, closes bool) {
-	if closes {
-		defer from.Close() // where the reader went away, the program gets SIGPIPE like anywhere
-	}
+func (s *stdio) pump(to io.Writer, from *os.File) {
+	defer from.Close() // where the reader went away, the program gets SIGPIPE like anywhere
 	buf := make([]byte, 4<<10)
 	for {
 		n, err := from.Read(buf)
@@ -105,7 +110,7 @@ func (s *stdio) pump(to io.Writer, from *os.File, closes bool) {
 			keep := n
 			if over := total - s.limit; s.limit > 0 && over > 0 {
 				keep = max(0, n-int(over))
-				s.end(Output, fmt.Sprintf("output limit of %s reached", size(s.limit)))
+				s.end(Output, s.reached())
 			}
 			if _, werr := to.Write(buf[:keep]); werr != nil || keep < n {
 				return
@@ -120,11 +125,13 @@ func (s *stdio) pump(to io.Writer, from *os.File, closes bool) {
 	}
 }
 
-// wait returns when all output is delivered, and its size.
-func (s *stdio) wait() int64 {
+// wait returns when all output is delivered, its size, and whether the limit cut it.
+func (s *stdio) wait() (delivered int64, cut bool) {
 	s.pumps.Wait()
-	if n := s.out.Load(); s.limit == 0 || n < s.limit {
-		return n
+	if n := s.out.Load(); s.limit == 0 || n <= s.limit {
+		return n, false
 	}
-	return s.limit
+	return s.limit, true
 }
+
+func (s *stdio) reached() string { return fmt.Sprintf("output limit of %s reached", size(s.limit)) }
