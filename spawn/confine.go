@@ -21,15 +21,39 @@ const securebits = 1<<0 | 1<<1 | // NOROOT, locked
 	1<<5 | // KEEP_CAPS locked off
 	1<<6 | 1<<7 // NO_CAP_AMBIENT_RAISE, locked
 
-// ConfineSteps is the end of every plan, executed by the program's process:
-// identity, limits of the process, the last walls, exec. namespaced tells that
-// it has a user namespace of its own, in which it holds the capabilities that
-// changing the identity and the securebits takes.
-func ConfineSteps(r *Request, namespaced bool) ([]plan.Step, error) {
+// slotTTY is where After leaves the slave of the terminal.
+const slotTTY = 45
+
+// After is the second half of every plan: the program's streams, and executed
+// by its own process from Fork on, its identity and limits, the last walls,
+// exec. namespaced tells that it has a user namespace of its own, in which it
+// holds the capabilities that changing the identity and the securebits takes.
+func After(r *Request, namespaced bool) ([]plan.Step, error) {
 	var s []plan.Step
 	add := func(k plan.Kind, nums []uint64, strs ...string) {
 		s = append(s, plan.Step{Kind: k, Nums: nums, Strs: strs})
 	}
+	add(plan.Umask, []uint64{uint64(r.Umask)})
+	stdio, controlling := []uint64{plan.SlotRequest, plan.SlotRequest + 1, plan.SlotRequest + 2}, uint64(0)
+	if w := r.Terminal; w != nil {
+		uid, gid := r.UID, r.GID
+		switch {
+		case namespaced:
+		case r.Host != nil:
+			uid, gid = r.Host.UID, r.Host.GID
+		default:
+			uid, gid = os.Geteuid(), os.Getegid()
+		}
+		add(plan.TTY, []uint64{uint64(w.Rows), uint64(w.Cols), slotTTY, uint64(uid), uint64(gid)})
+		stdio, controlling = []uint64{slotTTY, slotTTY, slotTTY}, 1
+	}
+	ownImage := uint64(0) // a time namespace needs one
+	if r.TimeNS {
+		ownImage = 1
+	}
+	add(plan.Fork, []uint64{ownImage})
+	add(plan.Stdio, stdio)
+	add(plan.Setsid, []uint64{controlling})
 	if namespaced || r.Host != nil {
 		if r.Bounding {
 			add(plan.DropBounding, nil)
@@ -83,6 +107,45 @@ func ConfineSteps(r *Request, namespaced bool) ([]plan.Step, error) {
 	}
 	add(plan.Exec, []uint64{uint64(len(r.Argv)), uint64(len(r.Env))}, r.Argv[0], nulList(r.Argv), nulList(r.Env), search)
 	return s, nil
+}
+
+// Files are the descriptors of r, in the order in which they travel: stdio
+// (none with a terminal), tasks, cgroup, netns. The first is in plan.SlotRequest.
+func Files(r *Request) []*os.File {
+	var f []*os.File
+	if r.Terminal == nil {
+		f = append(f, r.Stdio[:]...)
+	}
+	f = append(f, r.Tasks...)
+	for _, one := range []*os.File{r.Cgroup, r.Netns} {
+		if one != nil {
+			f = append(f, one)
+		}
+	}
+	return f
+}
+
+// JoinSteps move the actor's init into the cgroups of r.Tasks.
+func JoinSteps(r *Request) (s []plan.Step) {
+	for i := range r.Tasks {
+		s = append(s, plan.Step{Kind: plan.JoinCgroup, Nums: []uint64{uint64(plan.SlotRequest + tasksAt(r) + i)}})
+	}
+	return s
+}
+
+func tasksAt(r *Request) int {
+	if r.Terminal == nil {
+		return len(r.Stdio)
+	}
+	return 0
+}
+
+// CgroupAt is the index of r.Cgroup in Files, -1 without one.
+func CgroupAt(r *Request) int {
+	if r.Cgroup == nil {
+		return -1
+	}
+	return tasksAt(r) + len(r.Tasks)
 }
 
 // landlockSteps are the second wall: where the program may read, write and

@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,11 +34,11 @@ const (
 	slotBind         // one bind at a time
 	slotProc
 
-	slotFiles  = plan.SlotRequest // stdio, then cgroups
+	slotFiles  = plan.SlotRequest // as spawn.Files
 	slotSocket = 42
 	slotMount  = 43
-	slotDir    = 44
-	slotTTY    = 45
+
+	// 45 is the terminal, see spawn.After
 )
 
 // stageAt is where the stage is mounted until the pivot: any directory that
@@ -113,51 +112,13 @@ func Bound(r *spawn.Request) bool { return newTemplate(r, false).bound() }
 func (t template) prepare(socket string) []plan.Step {
 	var s steps
 	if t.r.Netns != nil {
-		s.add(plan.Setns, n(t.netnsSlot(), unix.CLONE_NEWNET))
+		s.add(plan.Setns, n(uint64(slotFiles+len(spawn.Files(t.r))-1), unix.CLONE_NEWNET)) // it travels last
 	}
 	s.add(plan.Listen, n(plan.SlotListen, slotSocket), socketDir+"/"+socket)
 	if t.r.Scratch.Bytes > 0 && !t.r.Root.Writable {
 		t.scratch(&s)
 	}
 	return s
-}
-
-// Descriptors travel in this order: stdio (none with a terminal), tasks, cgroup, netns.
-func (t template) files() []*os.File {
-	var f []*os.File
-	if t.r.Terminal == nil {
-		f = append(f, t.r.Stdio[:]...)
-	}
-	f = append(f, t.r.Tasks...)
-	if t.r.Cgroup != nil {
-		f = append(f, t.r.Cgroup)
-	}
-	if t.r.Netns != nil {
-		f = append(f, t.r.Netns)
-	}
-	return f
-}
-
-func (t template) tasksSlot(i int) uint64 {
-	if t.r.Terminal == nil {
-		i += 3
-	}
-	return uint64(slotFiles + i)
-}
-
-func (t template) cgroupIndex() int {
-	if t.r.Cgroup == nil {
-		return -1
-	}
-	return int(t.tasksSlot(len(t.r.Tasks))) - slotFiles
-}
-
-func (t template) netnsSlot() uint64 {
-	i := len(t.r.Tasks)
-	if t.r.Cgroup != nil {
-		i++
-	}
-	return t.tasksSlot(i)
 }
 
 func (t template) cloneFlags() uint64 {
@@ -197,9 +158,7 @@ func (t template) before(id spawn.Identity) []plan.Step {
 	if t.freshNetns() {
 		s.add(plan.NetnsStart, nil)
 	}
-	for i := range r.Tasks {
-		s.add(plan.JoinCgroup, n(t.tasksSlot(i)))
-	}
+	s = append(s, spawn.JoinSteps(r)...)
 	s.add(plan.Unshare, n(unix.CLONE_NEWCGROUP)) // after joining, so that the actor's own cgroup is its root
 	s.add(plan.Hostname, nil, r.Hostname)
 	s.add(plan.Keyring, nil)
@@ -255,26 +214,6 @@ func (t template) private(s *steps) {
 		s.openTree(slotMount, 0, 0, "/tmp/"+b[0])
 		s.attach(plan.Cwd, slotMount, noLinks, b[1])
 	}
-}
-
-// after is the second half: who and what runs, and the last walls.
-func (t template) after() ([]plan.Step, error) {
-	var s steps
-	r := t.r
-	s.add(plan.Umask, n(uint64(r.Umask)))
-	stdio := n(slotFiles, slotFiles+1, slotFiles+2)
-	if w := r.Terminal; w != nil {
-		s.add(plan.TTY, n(uint64(w.Rows), uint64(w.Cols), slotTTY, uint64(r.UID), uint64(r.GID)))
-		stdio = n(slotTTY, slotTTY, slotTTY)
-	}
-	s.add(plan.Fork, n(b2u(r.TimeNS)))
-	s.add(plan.Stdio, stdio)
-	s.add(plan.Setsid, n(b2u(r.Terminal != nil)))
-	confine, err := spawn.ConfineSteps(r, true)
-	if err != nil {
-		return nil, err
-	}
-	return append(s, confine...), nil
 }
 
 // timeOffsets start both clocks of time_namespaces(7) at (nearly) zero.

@@ -19,7 +19,7 @@ func (b *Backend) Explain(r *spawn.Request) ([]plan.Section, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := t.after()
+	after, err := spawn.After(r, true)
 	if err != nil {
 		return nil, err
 	}

@@ -153,10 +153,9 @@ func (b *Backend) beside(f func()) {
 
 // Start implements spawn.Backend.
 func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, error) {
-	t := newTemplate(r, b.rootless)
 	var after []plan.Step
 	var bad error
-	p, err := b.park(ctx, r, func() { after, bad = t.after() })
+	p, err := b.park(ctx, r, func() { after, bad = spawn.After(r, true) })
 	if err != nil {
 		return nil, errors.Join(bad, err)
 	}
@@ -171,7 +170,6 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 // cgroup and its root, authenticated, and without a program. A warm pool holds these.
 type Parked struct {
 	parked *spawn.Parked
-	t      template
 	before []spawn.Phase
 	close  func()
 }
@@ -199,7 +197,7 @@ func (b *Backend) park(ctx context.Context, r *spawn.Request, meanwhile func()) 
 	s := launcher.Spawn{
 		CloneFlags: t.cloneFlags(), Prepare: t.prepare(socketName(nonce)), Before: t.before(id),
 		UIDs: uids, GIDs: gids, DenyGroups: b.rootless && r.Host == nil, KeepKill: r.Host != nil,
-		Files: t.files(), IntoCgroup: t.cgroupIndex(), Meanwhile: meanwhile,
+		Files: spawn.Files(r), IntoCgroup: spawn.CgroupAt(r), Meanwhile: meanwhile,
 	}
 	e, err := b.launcher(ctx, t)
 	if err != nil {
@@ -214,7 +212,7 @@ func (b *Backend) park(ctx context.Context, r *spawn.Request, meanwhile func()) 
 	if e.scratch != nil {
 		parked.SetScratch(e.scratch)
 	}
-	p := &Parked{parked: parked, t: t, before: []spawn.Phase{{Name: "launcher", Took: waited}}}
+	p := &Parked{parked: parked, before: []spawn.Phase{{Name: "launcher", Took: waited}}}
 	if t.dedicated() {
 		p.close = func() { b.release(t, e) }
 	}
@@ -223,9 +221,7 @@ func (b *Backend) park(ctx context.Context, r *spawn.Request, meanwhile func()) 
 
 // Start gives the parked actor its program. It may be called once.
 func (p *Parked) Start(ctx context.Context, r *spawn.Request) (spawn.Process, error) {
-	t := p.t
-	t.r = r
-	after, err := t.after()
+	after, err := spawn.After(r, true)
 	if err != nil {
 		p.Close()
 		return nil, err

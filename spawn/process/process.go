@@ -17,7 +17,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -44,8 +43,6 @@ func New() *Backend { return &Backend{} }
 // Name is "process".
 func (b *Backend) Name() string { return "process" }
 
-const slotTTY = 45
-
 // Start implements spawn.Backend. Request.Private must be an empty directory
 // that belongs to the program's host ids; the socket is made in it.
 func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, error) {
@@ -60,15 +57,14 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 	rand.Read(nonce[:]) // never fails, crypto/rand
 	socket := filepath.Join(r.Private, "peer-"+hex.EncodeToString(nonce[:])+".sock")
 	id := spawn.NewIdentity(r.ID, epoch)
-	files, tasks, into := descriptors(r)
 	parked, err := spawn.Boot(ctx, l, launcher.Spawn{
 		Prepare: []plan.Step{{Kind: plan.Listen, Nums: []uint64{plan.SlotListen, plan.NoSlot}, Strs: []string{socket}}},
-		Before:  append(before(r, tasks), id.Connect(socket)), KeepKill: r.Host != nil, Files: files, IntoCgroup: into,
+		Before:  append(before(r), id.Connect(socket)), KeepKill: r.Host != nil, Files: spawn.Files(r), IntoCgroup: spawn.CgroupAt(r),
 	}, id)
 	if err != nil {
 		return nil, err
 	}
-	after, err := after(r)
+	after, err := spawn.After(r, false)
 	if err != nil {
 		parked.Close()
 		return nil, err
@@ -96,52 +92,13 @@ func refuse(r *spawn.Request) error {
 	return nil
 }
 
-func descriptors(r *spawn.Request) (files []*os.File, tasks []uint64, into int) {
-	into = -1
-	if r.Terminal == nil {
-		files = append(files, r.Stdio[:]...)
-	}
-	for _, f := range r.Tasks {
-		tasks = append(tasks, uint64(plan.SlotRequest+len(files)))
-		files = append(files, f)
-	}
-	if r.Cgroup != nil {
-		into = len(files)
-		files = append(files, r.Cgroup)
-	}
-	return files, tasks, into
-}
-
-func before(r *spawn.Request, tasks []uint64) []plan.Step {
-	s := []plan.Step{{Kind: plan.Sync}, {Kind: plan.Subreaper}, {Kind: plan.Keyring}}
-	for _, t := range tasks {
-		s = append(s, plan.Step{Kind: plan.JoinCgroup, Nums: []uint64{t}})
-	}
+func before(r *spawn.Request) []plan.Step {
+	s := append([]plan.Step{{Kind: plan.Sync}, {Kind: plan.Subreaper}, {Kind: plan.Keyring}}, spawn.JoinSteps(r)...)
 	if r.Affinity != nil {
 		s = append(s, plan.Step{Kind: plan.Affinity, Strs: []string{string(r.Affinity)}})
 	}
 	// The score comes first: once undumpable, /proc/self belongs to root.
 	return append(s, plan.Step{Kind: plan.OOMScore, Nums: []uint64{1000 + spawn.OOMScore}}, plan.Step{Kind: plan.Undumpable})
-}
-
-func after(r *spawn.Request) ([]plan.Step, error) {
-	s := []plan.Step{{Kind: plan.Umask, Nums: []uint64{uint64(r.Umask)}}}
-	stdio := []uint64{plan.SlotRequest, plan.SlotRequest + 1, plan.SlotRequest + 2}
-	terminal := uint64(0)
-	if w := r.Terminal; w != nil {
-		uid, gid := os.Geteuid(), os.Getegid()
-		if r.Host != nil {
-			uid, gid = r.Host.UID, r.Host.GID
-		}
-		s = append(s, plan.Step{Kind: plan.TTY, Nums: []uint64{uint64(w.Rows), uint64(w.Cols), slotTTY, uint64(uid), uint64(gid)}})
-		stdio, terminal = []uint64{slotTTY, slotTTY, slotTTY}, 1
-	}
-	s = append(s, plan.Step{Kind: plan.Fork, Nums: []uint64{0}}, plan.Step{Kind: plan.Stdio, Nums: stdio}, plan.Step{Kind: plan.Setsid, Nums: []uint64{terminal}})
-	confine, err := spawn.ConfineSteps(r, false)
-	if err != nil {
-		return nil, err
-	}
-	return append(s, confine...), nil
 }
 
 func (b *Backend) get() (*launcher.Launcher, uint64, error) {
