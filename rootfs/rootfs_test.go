@@ -94,6 +94,21 @@ func TestSkeleton(t *testing.T) {
 	}
 }
 
+// What a backend without a root of its own lets programs read is there, and names no secret.
+func TestSystem(t *testing.T) {
+	if len(SystemDirs()) == 0 || len(SystemEtc()) == 0 {
+		t.Errorf("nothing: %q, %q", SystemDirs(), SystemEtc())
+	}
+	for _, p := range slices.Concat(SystemDirs(), SystemEtc()) {
+		if real, err := filepath.EvalSymlinks(p); err != nil || real != p {
+			t.Errorf("%s is %q, %v", p, real, err)
+		}
+		if slices.Contains([]string{"/", "/etc", "/home", "/root", "/var", "/run", "/etc/shadow", "/etc/gshadow", "/etc/sudoers"}, p) {
+			t.Errorf("programs may read %s", p)
+		}
+	}
+}
+
 // A library's caller writes a Mount as it likes: no spelling gets around the rules.
 func TestMountCheck(t *testing.T) {
 	dir := t.TempDir()

@@ -112,7 +112,7 @@ func SystemDirs() []string { return existing("", systemDirs) }
 
 // SystemEtc is what of /etc a program may read there; all of it exists.
 func SystemEtc() []string {
-	return append(existing("/etc/", systemEtc), existing("/etc/", []string{"passwd", "group", "hosts", "nsswitch.conf", "resolv.conf"})...)
+	return existing("/etc/", slices.Concat(systemEtc, []string{"passwd", "group", "hosts", "nsswitch.conf", "resolv.conf"}))
 }
 
 func existing(prefix string, names []string) (found []string) {
