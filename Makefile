@@ -49,12 +49,12 @@ build: bin/sandboxd ## Build the command and every package
 .PHONY: lint
 lint: $(TOOLS)/.built ## Check style, likely mistakes and the layer rules
 	$(TOOLS)/golangci-lint run ./...
-	GOARCH=arm64 $(TOOLS)/staticcheck ./...
+	GOARCH=arm64 $(TOOLS)/golangci-lint run ./...
 	go mod tidy -diff
 
 .PHONY: fmt
 fmt: $(TOOLS)/.built ## Format the Go code
-	$(TOOLS)/gofumpt -l -w .
+	$(TOOLS)/golangci-lint fmt
 
 .PHONY: fix
 fix: $(TOOLS)/.built ## Let golangci-lint mend what it can

@@ -8,6 +8,6 @@
 // The rules on imports live in rules_test.go and nowhere else; golangci-lint
 // reads the copy that -update writes.
 //
-// Non-goals: behaviour (every package tests its own), and style that gofumpt
-// or golangci-lint already check.
+// Non-goals: behaviour (every package tests its own), and style that
+// golangci-lint already checks.
 package repo
