@@ -9,19 +9,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sandboxd/internal/hosttest"
 )
 
 // The test binary is the watchdog, or the hanging test suite below it.
 func TestMain(m *testing.M) {
-	switch os.Getenv("WATCHDOG_TEST") {
-	case "watchdog":
-		os.Unsetenv("WATCHDOG_TEST")
-		main()
-	case "hang":
-		hangHere()
-	default:
-		os.Exit(m.Run())
-	}
+	hosttest.Main(m, map[string]func() error{
+		"watchdog": func() error { main(); return nil },
+		"hang":     func() error { hangHere(); return nil },
+	})
 }
 
 //go:noinline
@@ -37,8 +34,7 @@ func hangHere() {
 
 func watchdog(t *testing.T, args ...string) (out, errs string, code int) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "WATCHDOG_TEST=watchdog")
+	cmd := hosttest.Command("watchdog", args...)
 	var o, e bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("input\n"), &o, &e
 	cmd.WaitDelay = time.Minute
@@ -64,7 +60,7 @@ func TestCommandIsTransparent(t *testing.T) {
 
 func TestHangIsDumpedAndKilled(t *testing.T) {
 	dump, before := filepath.Join(t.TempDir(), "dump"), groups(t)
-	_, errs, code := watchdog(t, "-timeout", "2s", "-dump", dump, "--", "env", "WATCHDOG_TEST=hang", os.Args[0])
+	_, errs, code := watchdog(t, "-timeout", "2s", "-dump", dump, "--", "env", hosttest.RoleEnv+"=hang", os.Args[0])
 	if code != 1 || !strings.Contains(errs, "took longer than 2s") || !strings.Contains(errs, dump) {
 		t.Errorf("exit %d, stderr %q", code, errs)
 	}
