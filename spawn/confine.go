@@ -55,9 +55,6 @@ func After(r *Request, namespaced bool) ([]plan.Step, error) {
 	add(plan.Stdio, stdio)
 	add(plan.Setsid, []uint64{controlling})
 	if namespaced || r.Host != nil {
-		if r.Bounding {
-			add(plan.DropBounding, nil)
-		}
 		add(plan.Securebits, []uint64{securebits})
 	}
 	switch {

@@ -13,14 +13,14 @@ import (
 	"sandboxd/namespaces/seccomp"
 )
 
-// ProbeTimeout bounds one probe; a host that needs longer has another trouble.
-const ProbeTimeout = 10 * time.Second
+// probeTimeout bounds one probe; a host that needs longer has another trouble.
+const probeTimeout = 10 * time.Second
 
 // Try spawns a tiny actor with b as r says, waits for its handshake, kills it,
 // and sees it gone: a host can do what it has just done. r needs no program,
 // filters or streams.
 func Try(ctx context.Context, b Backend, r *Request) error {
-	ctx, cancel := context.WithTimeout(ctx, ProbeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {

@@ -106,7 +106,6 @@ type Request struct {
 	Filter   []byte // seccomp program; nil: none
 	Notify   bool   // the filter's denials are told to Inspect's listener
 	Landlock bool
-	Bounding bool // also empty the bounding set, which the locked securebits make redundant
 
 	// Private is the actor's own directory on the host, where the backend has no private root.
 	Private string
@@ -160,9 +159,7 @@ type Features map[Feature]error
 const (
 	RlimitNofile = unix.RLIMIT_NOFILE
 	RlimitFsize  = unix.RLIMIT_FSIZE
-	RlimitNproc  = unix.RLIMIT_NPROC
 	RlimitCore   = unix.RLIMIT_CORE
-	RlimitCPU    = unix.RLIMIT_CPU
 )
 
 // OOMScore is the oom_score_adj of actors: the host's OOM killer prefers them

@@ -130,9 +130,6 @@ func (b *Backend) launcherOptions(keepsNet bool) launcher.Options {
 // Name is "native".
 func (b *Backend) Name() string { return "native" }
 
-// Rootless reports whether actors run below a user namespace of an ordinary user.
-func (b *Backend) Rootless() bool { return b.rootless }
-
 // Warm starts and prepares the launcher that r will need, beside the caller's
 // own work: it does not wait, and r must not change. Errors show in Start.
 func (b *Backend) Warm(ctx context.Context, r *spawn.Request) {
@@ -175,7 +172,7 @@ type Parked struct {
 }
 
 // Park does the first half of Start. Of r it uses everything but the program:
-// Argv, Env, Dir, Umask, Rlimits, Filter, Landlock, Bounding and Inspect may
+// Argv, Env, Dir, Umask, Rlimits, Filter, Landlock and Inspect may
 // differ in the Request that Parked.Start gets.
 func (b *Backend) Park(ctx context.Context, r *spawn.Request) (*Parked, error) {
 	return b.park(ctx, r, nil)

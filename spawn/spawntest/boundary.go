@@ -108,11 +108,14 @@ func testInspectRefuses(t *testing.T, s *suite) {
 		}
 	}
 	// An Inspect that kills what it sees.
-	_, err := s.try(t, bounded(t), b, func(r *spawn.Request) {
+	p := s.start(t, b, func(r *spawn.Request) {
 		r.Inspect = func(pid int, _ *os.File) error { return unix.Kill(pid, unix.SIGKILL) }
 	}, "echo", "ran")
-	if err != nil && errors.Is(err, unix.EPERM) {
-		t.Errorf("the program's process was not ours to kill: %v", err)
+	if exit := p.wait(); !exit.Reported || !exit.Status.Signaled() || exit.Status.Signal() != unix.SIGKILL {
+		t.Errorf("killed before it ran: %+v", exit)
+	}
+	if out := p.out.all(t); out != "" {
+		t.Errorf("killed before it ran, it wrote %q", out)
 	}
 }
 
