@@ -138,13 +138,10 @@ func (r *resolved) uses(v1 string, unified bool) bool {
 func (r *resolved) explainLimits() []Limit {
 	want, have, c := &r.spec.Limits, &r.limits, &r.cgroup
 	var all []Limit
-	lacks := func(what string) bool {
-		return slices.ContainsFunc(r.missing, func(m Missing) bool { return m.What == what })
-	}
 	add := func(name, value string, written, off bool, by string) {
 		l := Limit{Name: name, Value: value, State: "default", By: by}
 		switch {
-		case off && lacks(name):
+		case off && r.lacks(name):
 			l.State, l.Value, l.By = "missing", "", ""
 		case off:
 			l.State, l.Value, l.By = "off", "", ""
@@ -190,7 +187,7 @@ func (r *resolved) explainLimits() []Limit {
 	}
 	add("file-size", size(have.FileSize), want.FileSize > 0, have.FileSize == 0, "RLIMIT_FSIZE")
 	by := "size of the private tmpfs"
-	if lacks("disk") {
+	if r.lacks("disk") {
 		by += "; writable mounts are not limited"
 	}
 	add("disk", size(have.Disk), want.Disk > 0, have.Disk == 0 || !r.native(), by)

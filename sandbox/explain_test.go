@@ -3,11 +3,18 @@ package sandbox
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"sandboxd/internal/hosttest"
 	"sandboxd/sandbox/cgroup"
+	"sandboxd/spawn"
 )
 
 func find(t *testing.T, e *Explanation, name string) Limit {
@@ -86,28 +93,74 @@ func TestExplainRefuses(t *testing.T) {
 	}
 }
 
-// The number of cgroups that Explain says an actor enters is that of a real leaf.
-func TestExplainedHierarchiesAreReal(t *testing.T) {
+// realLeaf is a leaf on this host with the default limits.
+func realLeaf(t *testing.T) (*Host, *resolved, *cgroup.Leaf) {
+	t.Helper()
 	h := bare()
 	h.cgroups, h.noCgroup = cgroup.Detect()
-	if h.noCgroup != nil || h.cgroups.Has(cgroup.Memory|cgroup.PIDs|cgroup.CPU) != nil {
-		hosttest.Lack(t, "cgroups for this user")
+	err := h.noCgroup
+	if err == nil {
+		err = h.cgroups.Has(cgroup.Memory | cgroup.PIDs | cgroup.CPU)
+	}
+	if err != nil {
+		hosttest.Lack(t, "cgroups for this user: %v", err)
 	}
 	r, err := h.resolve(Spec{Argv: []string{"true"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tasks, unified := r.hierarchies(h)
-	tree, err := h.cgroups.Tree("explain-test")
+	tree, err := h.cgroups.Tree(fmt.Sprintf("test-sandbox-%d", os.Getpid()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tree.Close()
+	t.Cleanup(func() {
+		if err := tree.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	leaf, err := tree.Leaf("a", r.cgroup)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer leaf.Remove()
+	return h, r, leaf
+}
+
+// A limit is held only if the kernel shows it for the very process: one that
+// is in no more than the v2 directory of a leaf is not bound by its v1 limits.
+func TestLimitsHeld(t *testing.T) {
+	_, r, leaf := realLeaf(t)
+	files, into, err := leaf.Join()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(append(files, into)...)
+	c := exec.Command("sleep", "1000")
+	if into != nil {
+		c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(into.Fd())}
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	want := ""
+	if len(files) == 0 { // a unified host: it is where it belongs
+		want = "memory pids cpus"
+	}
+	r.request.Rlimits = []spawn.Rlimit{{Resource: unix.RLIMIT_NOFILE, Soft: 7, Hard: 7}}
+	if held := strings.Join(r.limitsHeld(c.Process.Pid, leaf), " "); held != want {
+		t.Errorf("held %q, want %q", held, want)
+	}
+	for name := range strings.FieldsSeq("memory pids cpus nofile disk") {
+		if r.lacks(name) == strings.Contains(want, name) {
+			t.Errorf("missing: %+v", r.missing)
+		}
+	}
+}
+
+// The number of cgroups that Explain says an actor enters is that of a real leaf.
+func TestExplainedHierarchiesAreReal(t *testing.T) {
+	h, r, leaf := realLeaf(t)
+	tasks, unified := r.hierarchies(h)
 	files, into, err := leaf.Join()
 	if err != nil {
 		t.Fatal(err)

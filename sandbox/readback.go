@@ -15,6 +15,7 @@ import (
 
 	"sandboxd/namespaces/landlock"
 	"sandboxd/namespaces/seccomp"
+	"sandboxd/sandbox/cgroup"
 )
 
 func replaceEnv(env []string, key, value string) []string {
@@ -37,7 +38,7 @@ func (a *Actor) inspect(pid int, listener *os.File) error {
 	if !a.res.spec.ReadBack {
 		return nil
 	}
-	enforced, err := readBack(pid, a.res)
+	enforced, err := readBack(pid, a.res, a.leaf)
 	if err != nil {
 		return fmt.Errorf("read back confinement: %w", err)
 	}
@@ -57,7 +58,7 @@ var namespaceNames = [][2]string{
 	{"time_for_children", "timens"},
 }
 
-func readBack(pid int, r *resolved) ([]string, error) {
+func readBack(pid int, r *resolved, leaf *cgroup.Leaf) ([]string, error) {
 	proc := "/proc/" + strconv.Itoa(pid)
 	var held []string
 	for _, ns := range namespaceNames {
@@ -86,7 +87,7 @@ func readBack(pid int, r *resolved) ([]string, error) {
 	}
 	none := true
 	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapAmb"} {
-		none = none && strings.Trim(field(set), "0") == ""
+		none = none && field(set) != "" && strings.Trim(field(set), "0") == ""
 	}
 	if none {
 		held = append(held, "no-capabilities")
@@ -106,57 +107,75 @@ func readBack(pid int, r *resolved) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for line := range strings.Lines(string(mounts)) {
-			if f := strings.Fields(line); len(f) > 5 && f[4] == "/" && strings.HasPrefix(f[5], "ro") {
-				held = append(held, "read-only-root")
+		readOnly := false
+		for line := range strings.Lines(string(mounts)) { // of several on top of each other, the last is seen
+			if f := strings.Fields(line); len(f) > 5 && f[4] == "/" {
+				readOnly = strings.HasPrefix(f[5], "ro")
 			}
 		}
+		if readOnly {
+			held = append(held, "read-only-root")
+		}
 	}
-	return append(held, r.limitsHeld(proc)...), nil
+	return append(held, r.limitsHeld(pid, leaf)...), nil
 }
 
-// limitsHeld names the limits that the kernel shows for the actor.
-func (r *resolved) limitsHeld(proc string) []string {
-	var held []string
-	cg, err := os.ReadFile(proc + "/cgroup")
-	if err == nil {
-		for _, c := range []struct {
-			on         bool
-			word, name string
-		}{{r.cgroup.Memory > 0, "memory", "memory"}, {r.cgroup.PIDs > 0, "pids", "pids"}, {r.cgroup.CPUMilli > 0, "cpu", "cpus"}} {
-			if c.on && inCgroup(string(cg), c.word) {
-				held = append(held, c.name)
+// limitsHeld names the limits that the kernel shows for the process, with the
+// values that were asked for. One that it does not show is missing.
+func (r *resolved) limitsHeld(pid int, leaf *cgroup.Leaf) (held []string) {
+	check := func(name string, ok bool) {
+		if ok {
+			held = append(held, name)
+		} else {
+			r.missing = append(r.missing, Missing{name, "it was set, but the kernel does not show it for the program"})
+		}
+	}
+	if leaf != nil {
+		in, err := leaf.Holds(pid)
+		got, err2 := leaf.Limits()
+		if errors.Join(err, err2) != nil {
+			in = 0
+		}
+		for _, l := range []struct {
+			name      string
+			c         cgroup.Controller
+			want, got int64
+		}{
+			{"memory", cgroup.Memory, r.cgroup.Memory, got.Memory},
+			{"pids", cgroup.PIDs, r.cgroup.PIDs, got.PIDs},
+			{"cpus", cgroup.CPU, r.cgroup.CPUMilli, got.CPUMilli},
+		} {
+			if l.want > 0 { // the kernel rounds down
+				check(l.name, in&l.c != 0 && l.got > 0 && l.got <= l.want)
 			}
 		}
 	}
-	limits, err := os.ReadFile(proc + "/limits")
-	if err == nil {
-		for _, l := range [][2]string{{"Max open files", "nofile"}, {"Max file size", "file-size"}} {
-			_, rest, found := strings.Cut(string(limits), l[0])
-			if f := strings.Fields(rest); found && len(f) > 1 && f[1] != "unlimited" {
-				held = append(held, l[1])
-			}
+	proc := "/proc/" + strconv.Itoa(pid)
+	limits, _ := os.ReadFile(proc + "/limits") // what cannot be read is not shown
+	for _, l := range r.request.Rlimits {
+		var name, label string
+		switch {
+		case l.Resource == unix.RLIMIT_NOFILE:
+			name, label = "nofile", "Max open files"
+		case l.Resource == unix.RLIMIT_FSIZE:
+			name, label = "file-size", "Max file size"
+		case l.Resource == unix.RLIMIT_NPROC && r.cgroup.PIDs == 0 && r.limits.PIDs > 0:
+			name, label = "pids", "Max processes"
+		default:
+			continue
 		}
+		_, rest, _ := strings.Cut(string(limits), label)
+		f := strings.Fields(rest)
+		check(name, len(f) > 1 && f[0] == rlim(l.Soft) && f[1] == rlim(l.Hard))
 	}
-	if r.cgroup.PIDs == 0 && r.limits.PIDs > 0 {
-		held = append(held, "pids")
-	}
-	if r.request.Scratch.Bytes > 0 && r.limits.Disk > 0 {
-		held = append(held, "disk")
+	if r.native() && r.limits.Disk > 0 && !r.lacks("disk") {
+		var st unix.Statfs_t
+		err := unix.Statfs(proc+"/root/tmp", &st) // all that is writable is on one superblock
+		over := int64(st.Blocks)*st.Bsize - r.limits.Disk
+		check("disk", err == nil && st.Type == unix.TMPFS_MAGIC && st.Blocks > 0 && over < st.Bsize &&
+			(r.limits.DiskInodes == 0 || int64(st.Files) == r.limits.DiskInodes))
 	}
 	return held
-}
-
-// inCgroup reports whether /proc/PID/cgroup puts a process in a cgroup of
-// ours: for v1 the controller's own line, for v2 the unified one.
-func inCgroup(cgroups, controller string) bool {
-	for line := range strings.Lines(cgroups) {
-		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(f) == 3 && (f[1] == "" || slices.Contains(strings.Split(f[1], ","), controller)) && strings.Contains(f[2], "/sandboxd-") {
-			return true
-		}
-	}
-	return false
 }
 
 // watchTrap waits for a forbidden system call and ends the actor for it.

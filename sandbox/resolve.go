@@ -60,6 +60,11 @@ func (r *resolved) lack(what string, required bool, why error) {
 	r.missing = append(r.missing, Missing{what, why.Error()})
 }
 
+// lacks tells whether something is not held.
+func (r *resolved) lacks(what string) bool {
+	return slices.ContainsFunc(r.missing, func(m Missing) bool { return m.What == what })
+}
+
 // resolve decides everything about s, once.
 func (h *Host) resolve(s Spec) (*resolved, error) {
 	r := &resolved{spec: s, limits: s.Limits}

@@ -135,6 +135,24 @@ func (l *Leaf) Join() (tasks []*os.File, into *os.File, err error) {
 	return tasks, into, nil
 }
 
+// Holds tells which controllers of the leaf bind a process, given in the number
+// of our pid namespace: those in whose directory the kernel lists it.
+func (l *Leaf) Holds(pid int) (c Controller, err error) {
+	err = l.hold(func() error {
+		for _, p := range l.places {
+			pids, err := p.leaf(l.name).procs()
+			if err != nil {
+				return err
+			}
+			if slices.Contains(pids, pid) {
+				c |= p.has
+			}
+		}
+		return nil
+	})
+	return c, err
+}
+
 // Dirs returns the absolute directories of the leaf, the v2 one first: for
 // reports, and for backends that want paths.
 func (l *Leaf) Dirs() []string {
