@@ -56,7 +56,7 @@ type Launcher struct {
 	ctl   *os.File
 	raw   syscall.RawConn
 	pid   int
-	kill  int           // pidfd: a pid could be reused between its reaping and our signal
+	pidfd int           // a pid could be reused between its reaping and our signal
 	dead  chan struct{} // closed when the process has been reaped
 	pidns bool          // it is PID 1, and what is below it dies with it
 
@@ -128,7 +128,7 @@ func (l *Launcher) own(img *os.File, null, ctl int, o Options, started chan<- er
 	attr := &syscall.ProcAttr{
 		// The image is one of the files, for what is not may be overwritten between fork and exec.
 		Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(ctl), img.Fd()},
-		Sys:   &syscall.SysProcAttr{Cloneflags: o.Namespaces, Setsid: true, PidFD: &l.kill},
+		Sys:   &syscall.SysProcAttr{Cloneflags: o.Namespaces, Setsid: true, PidFD: &l.pidfd},
 		Dir:   "/",
 	}
 	if o.MapIDs == nil && o.Namespaces&unix.CLONE_NEWUSER != 0 {
@@ -173,8 +173,8 @@ func (l *Launcher) Close() error {
 		l.end()
 		<-l.dead
 		l.mu.Lock()
-		unix.Close(l.kill)
-		l.kill = -1
+		unix.Close(l.pidfd)
+		l.pidfd = -1
 		l.mu.Unlock()
 		l.ctl.Close()
 	})
@@ -192,10 +192,10 @@ func (l *Launcher) Kill() {
 func (l *Launcher) signal() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.kill < 0 {
+	if l.pidfd < 0 {
 		return nil
 	}
-	return unix.PidfdSendSignal(l.kill, unix.SIGKILL, nil, 0)
+	return unix.PidfdSendSignal(l.pidfd, unix.SIGKILL, nil, 0)
 }
 
 // end kills the launcher. Without a pid namespace its death would leave what
@@ -307,7 +307,7 @@ func (l *Launcher) Spawn(ctx context.Context, s Spawn) (*Child, error) {
 		return nil, err
 	}
 	if e.kind == evSpawned && child.Pidfd < 0 { // it runs, but no descriptor of it could be received
-		err := l.send(&request{op: opKill, id: e.id, into: noSlot})
+		err := l.kill(e.id)
 		<-child.exited
 		return nil, errors.Join(fmt.Errorf("launcher: receive the pidfd of a sandbox: %w; raise the limit on open files", syscall.EMFILE), err)
 	}
@@ -373,6 +373,11 @@ func (l *Launcher) ask(ctx context.Context, q *request, child *Child, meanwhile 
 		return nil, ErrLost
 	}
 	return e, nil
+}
+
+// kill ends the sandbox of an earlier request, of which nobody holds a pidfd.
+func (l *Launcher) kill(id uint32) error {
+	return l.send(&request{op: opKill, id: id, into: noSlot})
 }
 
 func (l *Launcher) send(q *request) error {
@@ -447,9 +452,7 @@ func (l *Launcher) deliver(e *event) {
 		case e.kind != evSpawned:
 			delete(l.live, e.id)
 		case child.unwanted:
-			if len(e.fds) > 0 {
-				_ = unix.PidfdSendSignal(e.fds[0], unix.SIGKILL, nil, 0)
-			}
+			go func() { _ = l.kill(e.id) }() // beside this reader, for which the launcher may be waiting
 			for _, fd := range e.fds {
 				unix.Close(fd)
 			}

@@ -85,10 +85,10 @@ long connect_peer(struct ctx *c, const char *path, u64 proto, u64 epoch, const c
 	return receive_welcome(c, epoch);
 }
 
-static void send_u32(struct ctx *c, u8 type, u64 v, int pass) {
+static long send_u32(struct ctx *c, u8 type, u64 v, int pass) {
 	u8 b[7] = {0x92, type};
 	put(b + 2, 0xce, v, 4);
-	send_frame(c->conn, b, sizeof b, pass);
+	return send_frame(c->conn, b, sizeof b, pass);
 }
 
 // kill_children ends everything below this process, but for what is spared, where no pid namespace does it: orphans
@@ -115,6 +115,11 @@ void kill_children(int (*spare)(long pid)) {
 	}
 }
 
+static _Noreturn void end(struct ctx *c, int code) {
+	if (!c->pidns) kill_children(0);
+	quit(code);
+}
+
 // confine_self leaves init with nothing but what it needs: two descriptors, and CAP_KILL if the program has another uid.
 static int confine_self(struct ctx *c) {
 	u64 all = ~0ul;
@@ -132,6 +137,7 @@ static int confine_self(struct ctx *c) {
 // serve forwards signals, reaps, and ends when the program or the supervisor does.
 static _Noreturn void serve(struct ctx *c) {
 	int sig = confine_self(c);
+	if (sig < 0) end(c, 125); // it would never learn of the program's death
 	struct pollfd p[2] = {{.fd = sig, .events = POLLIN}, {.fd = c->conn, .events = POLLHUP}};
 	for (;;) {
 		sys(__NR_ppoll, p, 2, 0, 0, 8);
@@ -139,23 +145,16 @@ static _Noreturn void serve(struct ctx *c) {
 			struct signalfd_siginfo_raw si;
 			if (sys(__NR_read, sig, &si, sizeof si) != sizeof si) break;
 			// From inside, a sender has a pid here; only the supervisor, outside this pid namespace, shows as 0.
-			if (si.signo == ORPHANED && !c->pidns) {
-				kill_children(0);
-				quit(125);
-			}
+			if (si.signo == ORPHANED && !c->pidns) end(c, 125);
 			if (si.signo != SIGCHLD && (!c->pidns || si.pid == 0)) sys(__NR_kill, c->program, si.signo);
 		}
 		int st;
 		for (long pid; (pid = sys(__NR_wait4, -1, &st, WNOHANG_, 0)) > 0;) {
 			if (pid != c->program) continue;
 			send_u32(c, 7, (u32)st, -1);
-			if (!c->pidns) kill_children(0);
-			quit(st & 0x7f ? 128 + (st & 0x7f) : st >> 8 & 0xff);
+			end(c, st & 0x7f ? 128 + (st & 0x7f) : st >> 8 & 0xff);
 		}
-		if (p[1].revents & (POLLHUP | POLLERR)) {
-			if (!c->pidns) kill_children(0);
-			quit(125);
-		}
+		if (p[1].revents & (POLLHUP | POLLERR)) end(c, 125);
 	}
 }
 
@@ -165,13 +164,11 @@ _Noreturn void actor(struct ctx *c, const u8 *before, u32 len) {
 	if (!c->pidns) sys(__NR_prctl, PR_SET_PDEATHSIG, ORPHANED, 0, 0, 0);
 	if (run(c, before, len, SECTION_BEFORE) < 0) quit(125);
 	long r = run(c, c->rest, c->rest_len, SECTION_AFTER);
-	if (r == 0 && c->program <= 0) c->fail->step = FORK, c->fail->err = EBADMSG, r = -1; // a plan without a program
-	if (r < 0) {
-		u8 b[11] = {0x94, 0x04}, *p = put(b + 2, 0xcd, c->fail->step, 2);
-		put(put(p, 0xcd, c->fail->index, 2), 0xcd, c->fail->err, 2);
-		send_frame(c->conn, b, sizeof b, -1);
-		quit(125);
-	}
-	send_u32(c, 3, (u64)c->program, c->master);
-	serve(c);
+	if (!r) r = c->program > 0 ? send_u32(c, 3, (u64)c->program, c->master) : -EBADMSG; // a plan without a program
+	if (!r) serve(c);
+	if (!c->fail->err) c->fail->section = SECTION_AFTER, c->fail->step = FORK, c->fail->err = (u16)-r;
+	u8 b[11] = {0x94, 0x04}, *p = put(b + 2, 0xcd, c->fail->step, 2);
+	put(put(p, 0xcd, c->fail->index, 2), 0xcd, c->fail->err, 2);
+	send_frame(c->conn, b, sizeof b, -1);
+	end(c, 125);
 }

@@ -23,18 +23,22 @@ static int setup[SLOT_REQUEST];   // descriptors that the setup plan left
 static int own_pidns;
 static u8 buf[131072] __attribute__((aligned(16)));
 
+static void die(void) {
+	if (!own_pidns) kill_children(0);
+	quit(0);
+}
+
+// send_event answers, if need be without descriptors: the kernel refuses them to a user who has too many under way
+// (ETOOMANYREFS), and an actor may be that user. A supervisor that cannot be told anything would wait for ever.
 static void send_event(struct event *e, int *fds, u32 nfds) {
 	struct { struct cmsghdr h; int fd[4]; } ctl = {{sizeof(struct cmsghdr) + nfds * sizeof(int), SOL_SOCKET_, SCM_RIGHTS_}, {0}};
 	struct iovec iov = {e, sizeof *e};
 	struct msghdr m = {.iov = &iov, .iovlen = 1};
 	for (u32 i = 0; i < nfds; i++) ctl.fd[i] = fds[i];
 	if (nfds) m.control = &ctl, m.controllen = (sizeof(struct cmsghdr) + nfds * sizeof(int) + 7) & ~7ul;
-	sys(__NR_sendmsg, CTL, &m, MSG_NOSIGNAL_);
-}
-
-static void die(void) {
-	if (!own_pidns) kill_children(0);
-	quit(0);
+	if (sys(__NR_sendmsg, CTL, &m, MSG_NOSIGNAL_) >= 0) return;
+	m.control = 0, m.controllen = 0;
+	if (sys(__NR_sendmsg, CTL, &m, MSG_NOSIGNAL_) < 0) die();
 }
 
 long write_map(long pid, const char *file, const char *text, u32 len) {
@@ -82,6 +86,7 @@ long mkuserns(u64 in_uid, u64 out_uid, u64 in_gid, u64 out_gid) {
 
 static void init_ctx(struct ctx *c) {
 	memset(c, 0xff, sizeof *c); // every descriptor -1
+	c->socket = 0, c->rest_len = 0;
 	for (int i = 0; i < SLOT_REQUEST; i++) c->slot[i] = setup[i];
 }
 
@@ -135,7 +140,6 @@ static void op_spawn(struct req *q, u8 *plan, struct ctx *c, int sigfd) {
 	int hold[2] = {-1, -1}, fds[3] = {-1};
 	u32 i = free_slot();
 	c->fail = &e.fail;
-	c->socket = 0;
 	long r = i < MAX_CHILDREN ? run(c, plan, q->plan, SECTION_PREPARE) : -EAGAIN;
 	if (i < MAX_CHILDREN) keep_name(children[i].socket, c->socket);
 	if (r < 0) goto out;
@@ -242,6 +246,7 @@ _Noreturn void start(long *sp) {
 	children = (void *)sys(__NR_mmap, 0, MAX_CHILDREN * sizeof *children, 3, 0x4022 /* PRIVATE|ANON|NORESERVE */, -1, 0);
 	fails = (void *)sys(__NR_mmap, 0, MAX_CHILDREN * sizeof *fails, 3, 0x4021 /* SHARED|ANON|NORESERVE */, -1, 0);
 	int sigfd = (int)sys(__NR_signalfd4, -1, &all, 8, O_CLOEXEC | O_NONBLOCK);
+	if ((long)children < 0 || (long)fails < 0 || sigfd < 0) die(); // it could not tell of deaths
 	struct pollfd p[2] = {{.fd = CTL, .events = POLLIN}, {.fd = sigfd, .events = POLLIN}};
 	for (;;) {
 		sys(__NR_ppoll, p, 2, 0, 0, 8);
