@@ -109,12 +109,7 @@ func TestKilledLauncherIsTold(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
 		for range spawntest.Rounds(10, 200) {
 			v := c.prepare(t, "--timeout 60s", "/bin/sh", "-c", "echo ready; exec sleep 1000")
-			out := &firstWrite{to: &v.out, done: make(chan struct{})}
-			v.Stdout = out
-			if err := v.Start(); err != nil {
-				t.Fatal(err)
-			}
-			<-out.done
+			startAndAwait(t, v)
 			for _, child := range children(t, v.Process.Pid) {
 				_ = syscall.Kill(child, syscall.SIGKILL)
 			}

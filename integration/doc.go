@@ -9,10 +9,11 @@
 // the host must be as before: no process, mount, cgroup, namespace or file
 // left, every canary unchanged.
 //
-// The tests need gcc, python3, git, sqlite3, busybox-static and CPython's own
-// tests (Debian: libpython3-testsuite). What a host lacks is skipped by name;
-// with SANDBOXD_MUST_WORK=1 it fails. SANDBOXD_SOAK=1 runs the loops longer.
+// All tests need gcc and python3, which make the hostile programs; some need
+// git, sqlite3, perl, busybox-static and CPython's own tests (Debian:
+// libpython3-testsuite). What a host lacks is skipped by name; with
+// SANDBOXD_MUST_WORK=1 it fails. SANDBOXD_SOAK=1 runs the loops longer.
 //
 // Non-goals: the Go API (package sandbox has its own tests) and performance
-// (integration/bench).
+// (sandboxd bench).
 package integration

@@ -15,11 +15,7 @@ import (
 
 func TestExitCodeIsTheProgramsOwn(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
-		for _, code := range []int{0, 1, 2, 42, 99, 126, 127, 128, 137, 255} {
-			c.run(t, "", "/bin/sh", "-c", fmt.Sprint("exit ", code)).want(t, code, sandbox.Exited)
-		}
-		// Our own codes are told from the program's by the report.
-		for _, code := range []int{124, 125} {
+		for _, code := range []int{0, 1, 2, 42, 99, 124, 125, 126, 127, 128, 137, 255} { // ours too: the report tells the difference
 			c.run(t, "", "sh", "-c", fmt.Sprint("exit ", code)).want(t, code, sandbox.Exited)
 		}
 	})
@@ -101,24 +97,16 @@ func TestBadCommandLinesAreRefused(t *testing.T) {
 	} {
 		c.run(t, flags, "/bin/echo", "ran").refused(t, word)
 	}
-	c.run(t, "").refused(t)
-	if err := c.exec(sandboxd, "run").Run(); err == nil {
-		t.Error("sandboxd run without a command succeeds")
-	}
+	c.run(t, "").refused(t, "program")
 }
 
 // The JSON that others parse: its keys are a promise.
 func TestReportIsTheSchema(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
-		r := c.prepare(t, "", "/bin/sh", "-c", "echo hello; exit 3")
-		res := r.run(t)
+		res := c.run(t, "", "/bin/sh", "-c", "echo hello; exit 3")
 		res.want(t, 3, sandbox.Exited)
-		b, err := os.ReadFile(r.reportFile)
-		if err != nil {
-			t.Fatal(err)
-		}
 		var tree map[string]any
-		if err := json.Unmarshal(b, &tree); err != nil {
+		if err := json.Unmarshal(res.raw, &tree); err != nil {
 			t.Fatal(err)
 		}
 		keys := func(of string) string {
@@ -183,15 +171,10 @@ func TestQuietSaysNothing(t *testing.T) {
 // With --json the report is the last line on stderr; stdout stays the program's.
 func TestJSON(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
-		r := c.prepare(t, "--json", "/bin/sh", "-c", "echo out; echo err >&2; exit 3")
-		res := r.run(t)
+		res := c.run(t, "--json", "/bin/sh", "-c", "echo out; echo err >&2; exit 3")
 		res.want(t, 3, sandbox.Exited)
-		b, err := os.ReadFile(r.reportFile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if res.stdout != "out\n" || res.stderr != "err\n"+string(b) {
-			t.Errorf("stdout %q, stderr %q, want err and %s", res.stdout, res.stderr, b)
+		if res.stdout != "out\n" || res.stderr != "err\n"+string(res.raw) {
+			t.Errorf("stdout %q, stderr %q, want err and %s", res.stdout, res.stderr, res.raw)
 		}
 		res = c.run(t, "--json", "/no/such/program")
 		var rep sandbox.Report

@@ -257,6 +257,7 @@ type result struct {
 	stdout, stderr string
 	code           int
 	report         *sandbox.Report // nil: it wrote none
+	raw            []byte          // as written
 }
 
 // running is a sandboxd that was prepared, and perhaps started.
@@ -331,31 +332,31 @@ func (r *running) waitLoosely(t *testing.T) *result {
 		t.Fatalf("sandboxd run %s: %v\n%s", r.flags, err, r.err.String())
 	}
 	res := &result{flags: r.flags, stdout: r.out.String(), stderr: r.err.String(), code: r.ProcessState.ExitCode()}
-	if res.report, err = readReport(r.reportFile); err != nil {
+	if res.report, res.raw, err = readReport(r.reportFile); err != nil {
 		t.Errorf("sandboxd run %s: %v", r.flags, err)
 	}
 	return res
 }
 
 // readReport is strict: a field that package sandbox does not know is an error.
-func readReport(file string) (*sandbox.Report, error) {
+func readReport(file string) (*sandbox.Report, []byte, error) {
 	b, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) || err == nil && len(b) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	rep := &sandbox.Report{}
 	if err := d.Decode(rep); err != nil {
-		return nil, fmt.Errorf("report: %w\n%s", err, b)
+		return nil, b, fmt.Errorf("report: %w\n%s", err, b)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("report: more than one value: %s", b)
+		return nil, b, fmt.Errorf("report: more than one value: %s", b)
 	}
-	return rep, nil
+	return rep, b, nil
 }
 
 // want asserts how a run ended, by its exit code and by its report.

@@ -25,15 +25,19 @@ const settle = 15 * time.Second
 var canaries []*exec.Cmd
 
 // placeCanaries starts processes that an attack would hit if it got out: one of
-// each caller's, for ever asleep.
+// each caller's, asleep until we are gone.
 func placeCanaries() error {
 	uids := []int{os.Geteuid()}
 	if uids[0] == 0 {
 		uids = append(uids, spawntest.Ordinary)
 	}
 	for _, uid := range uids {
-		cmd := (&caller{uid: uid, home: "/"}).exec("sleep", "infinity")
-		if err := cmd.Start(); err != nil {
+		cmd := (&caller{uid: uid, home: "/"}).exec("cat")
+		_, err := cmd.StdinPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
 			return fmt.Errorf("canary: %w", err)
 		}
 		canaries = append(canaries, cmd)

@@ -82,9 +82,7 @@ func TestPageCacheOfADiskIsReclaimed(t *testing.T) {
 // The out-of-memory killer may take a child; the report tells it all the same.
 func TestMemoryOfAChild(t *testing.T) {
 	c := asRoot(t)
-	res := c.attack(t, "--memory 64m", "memory", "anon", "8")
-	res.want(t, 0, sandbox.Exited)
-	res = c.run(t, "--memory 64m --mount "+hostile+":/hostile", "/bin/sh", "-c", "/hostile/memory anon 256; echo child $?; exit 5")
+	res := c.run(t, "--memory 64m --mount "+hostile+":/hostile", "/bin/sh", "-c", "/hostile/memory anon 256; echo child $?; exit 5")
 	if !strings.Contains(res.stdout, "child 137") && res.code != 137 {
 		t.Errorf("exit %d%s", res.code, res.tail())
 	}
@@ -121,13 +119,14 @@ func TestPIDs(t *testing.T) {
 func TestPIDsAreEachActorsOwn(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
 		var all []*running
+		release := hold(t)
 		for range 2 {
-			r := c.prepare(t, "--pids-limit 32 --timeout 60s --mount "+hostile+":/hostile", "/bin/sh", "-c", "/hostile/procs fork; sleep 2")
-			if err := r.Start(); err != nil {
-				t.Fatal(err)
-			}
+			r := c.prepare(t, "--pids-limit 32 --timeout 60s --mount "+hostile+":/hostile", "/bin/sh", "-c", "/hostile/procs fork; read x")
+			r.Stdin = release.in
+			startAndAwait(t, r)
 			all = append(all, r)
 		}
+		release.now()
 		for _, r := range all {
 			out := r.waitLoosely(t)
 			var n int
@@ -173,16 +172,18 @@ func TestCPUTime(t *testing.T) {
 				t.Errorf("%v: --cpu-time 1s, but it used %v", argv, used)
 			}
 		}
-		c.run(t, "--timeout 60s", "/bin/sleep", "0.1").want(t, 0, sandbox.Exited)
+		if delegated(t, c) { // sleep costs none
+			c.run(t, "--cpu-time 500ms --timeout 60s", "/bin/sleep", "1").want(t, 0, sandbox.Exited)
+		}
 	})
 }
 
 func TestCPUs(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
-		res := c.attack(t, "--cpus 0.5 --timeout 2s", "procs", "spin", "4")
+		res := c.attack(t, "--cpus 0.05 --timeout 2s", "procs", "spin", "4")
 		if !delegated(t, c) {
 			res.refused(t, "cpu", "cgroup")
-			best := c.attack(t, "--cpus 0.5 --timeout 200ms --best-effort", "procs", "spin", "1")
+			best := c.attack(t, "--cpus 0.05 --timeout 200ms --best-effort", "procs", "spin", "1")
 			if best.want(t, 124, sandbox.Timeout); !best.missing("cpu") {
 				t.Errorf("with --best-effort the report does not list cpu as missing: %+v", best.report)
 			}
@@ -191,8 +192,8 @@ func TestCPUs(t *testing.T) {
 		res.want(t, 124, sandbox.Timeout)
 		if res.report != nil {
 			used, wall := res.report.Usage.User+res.report.Usage.System, res.report.Usage.Wall
-			if used > wall*7/10 || used < wall/10 {
-				t.Errorf("--cpus 0.5: used %v in %v", used, wall)
+			if used > wall/8 || used < wall/100 { // so little that a busy machine gives more
+				t.Errorf("--cpus 0.05: used %v in %v", used, wall)
 			}
 		}
 	})
@@ -232,8 +233,6 @@ func TestDisk(t *testing.T) {
 		if _, err := fmt.Sscanf(res.stdout, "made %d: ENOSPC", &made); err != nil || made < 800 || made > 1000 {
 			t.Errorf("--disk-inodes 1000: %q", res.stdout)
 		}
-		// A directory itself takes memory: 64 Ki of them are not free by being empty.
-		c.run(t, "--disk 16m --timeout 60s", "/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do mkdir -p /tmp/$i/a/b/c/d; done").want(t, 0, sandbox.Exited)
 	})
 }
 

@@ -311,7 +311,6 @@ w:/proc/sys/fs/binfmt_misc/register: -
 w:/proc/sys/user/max_user_namespaces: -
 r:/proc/kpagecount: -
 r:/proc/keys: -
-r:/proc/key-users: OK|ENOENT|EACCES|ENODATA
 r:/proc/timer_list: -
 r:/proc/sched_debug: -
 r:/proc/latency_stats: -

@@ -162,6 +162,15 @@ func TestStubbornProgramEnds(t *testing.T) {
 // signalWhenReady starts r and sends it sig once its program has printed a line.
 func signalWhenReady(t *testing.T, r *running, sig syscall.Signal) {
 	t.Helper()
+	startAndAwait(t, r)
+	if err := r.Process.Signal(sig); err != nil {
+		t.Error(err)
+	}
+}
+
+// startAndAwait starts r, and returns once its program has printed something.
+func startAndAwait(t *testing.T, r *running) {
+	t.Helper()
 	out := &firstWrite{to: &r.out, done: make(chan struct{})}
 	r.Stdout = out
 	if err := r.Start(); err != nil {
@@ -172,9 +181,22 @@ func signalWhenReady(t *testing.T, r *running, sig syscall.Signal) {
 	case <-time.After(deadline):
 		t.Errorf("the program is not ready: %s", r.err.String())
 	}
-	if err := r.Process.Signal(sig); err != nil {
-		t.Error(err)
+}
+
+// barrier is a stdin on which nothing comes until now is called, and then the end.
+type barrier struct {
+	in  *os.File
+	now func()
+}
+
+func hold(t *testing.T) barrier {
+	t.Helper()
+	in, end, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { in.Close(); end.Close() })
+	return barrier{in, func() { end.Close() }}
 }
 
 // firstWrite tells of the first bytes.

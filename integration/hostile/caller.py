@@ -1,6 +1,6 @@
 # An unpleasant caller: starts its arguments as a program with signals ignored
-# and blocked, descriptors without close-on-exec, a closed umask and a low
-# priority. None of it may reach a sandboxed program.
+# and blocked, descriptors without close-on-exec and a closed umask. None of it
+# may reach a sandboxed program; only its low priority must.
 import os, signal, sys
 
 for s in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR2):

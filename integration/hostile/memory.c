@@ -2,7 +2,6 @@
 //
 //	anon    private pages        file   pages of FILE
 //	sysv    System V segments    memfd  a file without a name
-//	stack   recursion
 //
 // Prints "held N MiB" when it could have all; exit 1 when the kernel said no.
 #include "guard.h"
@@ -14,19 +13,12 @@ enum { MIB = 1 << 20 };
 
 static void touch(char *p, size_t n) { for (size_t i = 0; i < n; i += 4096) p[i] = (char)(i | 1); }
 
-static int deep(int mib) {
-	volatile char frame[MIB];
-	touch((char *)frame, MIB);
-	return mib > 1 ? deep(mib - 1) + frame[4096] : frame[0];
-}
-
 int main(int argc, char **argv) {
 	guard();
 	const char *kind = argc > 2 ? argv[1] : "";
 	int mib = argc > 2 ? atoi(argv[2]) : 0, fd = -1;
 	static char block[MIB];
 	memset(block, 'x', MIB);
-	if (!strcmp(kind, "stack")) return deep(mib) & 0;
 	if (!strcmp(kind, "file")) fd = open(argv[3], O_CREAT | O_RDWR, 0600);
 	if (!strcmp(kind, "memfd")) fd = memfd_create("hog", 0);
 	for (int i = 0; i < mib; i++) {
