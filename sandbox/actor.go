@@ -146,18 +146,27 @@ func (a *Actor) start(ctx context.Context, start time.Time) (err error) {
 	return a.stdio.run(proc.Terminal())
 }
 
-// makeLeaf makes the actor's cgroup. A host that cannot limit swap still
-// limits memory, unless a limit on swap was asked for.
+// makeLeaf makes the actor's cgroup. A host that cannot limit swap still limits
+// memory, and one that is itself held to fewer CPUs than the default holds the
+// actor to those; unless such a limit was asked for.
 func (a *Actor) makeLeaf() (*cgroup.Leaf, error) {
-	r, name := a.res, strconv.Itoa(a.n)
-	leaf, err := a.host.tree.Leaf(name, r.cgroup)
-	var no *cgroup.Unavailable
-	if errors.As(err, &no) && no.Controller == cgroup.Memory && r.cgroup.MemorySwap == 0 {
-		r.cgroup.MemorySwap = Unlimited
-		r.missing = append(r.missing, Missing{"memory-swap", err.Error()})
-		return a.host.tree.Leaf(name, r.cgroup)
+	r, asked := a.res, &a.res.spec.Limits
+	for {
+		leaf, err := a.host.tree.Leaf(strconv.Itoa(a.n), r.cgroup)
+		var no *cgroup.Unavailable
+		switch {
+		case !errors.As(err, &no):
+			return leaf, err
+		case no.Controller == cgroup.Memory && r.cgroup.MemorySwap == 0:
+			r.cgroup.MemorySwap = Unlimited
+			r.missing = append(r.missing, Missing{"memory-swap", err.Error()})
+		case no.Controller == cgroup.CPU && r.cgroup.CPUMilli > 0 && (asked.CPUs == 0 || r.spec.BestEffort):
+			r.cgroup.CPUMilli = 0
+			r.missing = append(r.missing, Missing{"cpus", err.Error()})
+		default:
+			return nil, err
+		}
 	}
-	return leaf, err
 }
 
 // explainStart names the limit that was too small to start anything.

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -153,6 +156,45 @@ func TestLimitsHeld(t *testing.T) {
 	for name := range strings.FieldsSeq("memory pids cpus nofile disk") {
 		if r.lacks(name) == strings.Contains(want, name) {
 			t.Errorf("missing: %+v", r.missing)
+		}
+	}
+}
+
+// Where v1 holds us to less than the default number of CPUs, the default gives
+// way and the report says so; a number that somebody wrote does not.
+func TestFewerCPUsThanDefault(t *testing.T) {
+	_, _, leaf := realLeaf(t)
+	dirs := leaf.Dirs()
+	i := slices.IndexFunc(dirs, func(d string) bool { _, err := os.Stat(d + "/cpu.cfs_quota_us"); return err == nil })
+	if i < 0 {
+		t.Skip("does not apply: no v1 controller of CPU here, and v2 lets the tighter limit win by itself")
+	}
+	write := func(file, text string) {
+		if err := os.WriteFile(file, []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(dirs[i]+"/cpu.cfs_quota_us", "50000")
+	me := strconv.Itoa(os.Getpid())
+	write(dirs[i]+"/cgroup.procs", me)
+	defer write(filepath.Dir(filepath.Dir(dirs[i]))+"/cgroup.procs", me)
+	for cpus, lacks := range map[float64]bool{0: true, 0.25: false, 0.75: false} {
+		h := bare()
+		h.cgroups, h.noCgroup = cgroup.Detect()
+		var err error
+		if h.tree, err = h.cgroups.Tree(fmt.Sprintf("test-sandbox-below-%d", os.Getpid())); err != nil {
+			t.Fatal(err)
+		}
+		r, err := h.resolve(Spec{Argv: []string{"true"}, Limits: Limits{CPUs: cpus}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := &Actor{host: h, res: r, n: 1}
+		if _, err := a.makeLeaf(); (err != nil) != (cpus == 0.75) || r.lacks("cpus") != lacks {
+			t.Errorf("%v CPUs: %v, missing %+v", cpus, err, r.missing)
+		}
+		if err := h.tree.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -186,8 +186,8 @@ func (l Limits) cpu(n node, fresh bool) error {
 			err = n.write("cpu.cfs_quota_us", strconv.FormatInt(quota, 10))
 		}
 	}
-	if errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("cgroup: limit CPU to %d thousandths: more than the caller's own cgroup may use, or more than the kernel counts; ask for less: %w", l.CPUMilli, err)
+	if errors.Is(err, unix.EINVAL) { // v1 refuses what v2 lets the tighter limit above win over
+		return &Unavailable{CPU, fmt.Sprintf("a limit of %d thousandths is more than the caller's own cgroup may use", l.CPUMilli), "ask for less", err}
 	}
 	if err != nil {
 		return fmt.Errorf("cgroup: limit CPU to %d thousandths: %w", l.CPUMilli, err)
