@@ -160,6 +160,16 @@ func TestLimitsHeld(t *testing.T) {
 	}
 }
 
+// What no cgroup could hold is a mistake in the Spec, also to Explain.
+func TestLimitsThatContradict(t *testing.T) {
+	h, _, _ := realLeaf(t)
+	for _, l := range []Limits{{Memory: 1}, {Memory: 64 << 20, MemorySwap: 32 << 20}, {MemorySwap: -5}} {
+		if _, err := h.resolve(Spec{Argv: []string{"true"}, Limits: l}); !errors.Is(err, ErrSpec) {
+			t.Errorf("%+v: %v", l, err)
+		}
+	}
+}
+
 // Where v1 holds us to less than the default number of CPUs, the default gives
 // way and the report says so; a number that somebody wrote does not.
 func TestFewerCPUsThanDefault(t *testing.T) {

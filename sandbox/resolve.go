@@ -199,6 +199,9 @@ func (r *resolved) limit(h *Host) error {
 		}
 	}
 	r.cgroups(h, mem, pids, cpus)
+	if err := r.cgroup.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrSpec, err)
+	}
 	if err := r.rlimits(); err != nil {
 		return err
 	}

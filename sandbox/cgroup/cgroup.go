@@ -142,7 +142,8 @@ const (
 	maxCPUMilli = 10_000_000
 )
 
-func (l Limits) check() error {
+// Check says what is wrong with l on any host; nil if it can be asked for.
+func (l Limits) Check() error {
 	page := int64(os.Getpagesize())
 	switch {
 	case l.Memory < 0, l.PIDs < 0, l.CPUMilli < 0, l.MemorySwap < -1:

@@ -25,7 +25,7 @@ func (t *Tree) Leaf(name string, limits Limits) (*Leaf, error) {
 	if err := checkName("leaf", name); err != nil {
 		return nil, err
 	}
-	if err := limits.check(); err != nil {
+	if err := limits.Check(); err != nil {
 		return nil, err
 	}
 	if t.solo {

@@ -39,7 +39,7 @@ func (l Limits) create(n node, has Controller) error {
 // Memory below what is in use is reclaimed: if it cannot be, v1 refuses and v2
 // kills. After an error some limits may be the old ones.
 func (l *Leaf) SetLimits(limits Limits) error {
-	if err := limits.check(); err != nil {
+	if err := limits.Check(); err != nil {
 		return err
 	}
 	return l.hold(func() error {

@@ -89,7 +89,7 @@ func TestCheck(t *testing.T) {
 		{Memory: 2 << 20, MemorySwap: 1 << 20},
 		{Memory: 1 << 20, MemorySwap: -2},
 	} {
-		if l.check() == nil {
+		if l.Check() == nil {
 			t.Errorf("limits %+v pass", l)
 		}
 	}
