@@ -37,6 +37,7 @@ func verbs() []verb {
 		{"explain", "print what a run line would do, without doing it", explain},
 		{"doctor", "say what this host can and cannot hold, and how to mend it", runDoctor},
 		{"bench", "measure spawns beside other sandboxes on this host", benchmark},
+		{"vm", "run a program, such as a test, in a virtual machine", virtual},
 		{"version", "print the version", version},
 	}
 }

@@ -23,6 +23,7 @@ const module = "sandboxd"
 //	cmd ─▶ sandbox ─▶ spawn ─▶ { namespaces, rootfs, ipc } ─▶ x/sys
 //	                    ▲
 //	        backends: spawn/native, spawn/process
+//	cmd ─▶ vm/vmrun ─▶ { vm, vm/debian, vm/initramfs }
 var layers = []layer{
 	{
 		name: "ipc", in: []string{"ipc/..."}, tests: true,
@@ -55,6 +56,11 @@ var layers = []layer{
 			"sandboxd/namespaces", "sandboxd/rootfs", "sandboxd/ipc", "golang.org/x/sys",
 		},
 		why: "a backend knows the contract and what it compiles; backends do not know each other",
+	},
+	{
+		name: "vm", in: []string{"vm/..."}, tests: true,
+		never: []string{"sandboxd/ipc", "sandboxd/rootfs", "sandboxd/namespaces", "sandboxd/spawn", "sandboxd/sandbox", "sandboxd/cmd"},
+		why:   "a guest is a machine: it knows nothing of sandboxes, so that a backend can be made of it",
 	},
 	{
 		name: "modules", in: []string{"..."},

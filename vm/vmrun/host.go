@@ -1,0 +1,375 @@
+// Package vmrun runs one program, a Go test binary most often, in a guest of
+// its own, as if it ran here.
+//
+//	go test -exec "sandboxd vm run --" ./...
+//	sandboxd vm run --kernel 6.12 --as user -- ./program arg
+//
+// The program that links this package is both sides: the host's, Main, and the
+// guest's init, Guest, which it packs into an initramfs with the program, its
+// testdata and what else is named. Output, exit status, coverage and profiles
+// come back over a virtio-serial port; nothing is shared while it runs.
+//
+// A boot that did not get as far as the program is tried once more; a program
+// never is. What is ours to blame ends with code 125 and a sentence.
+//
+// Non-goals: sharing directories with a running guest, interactive terminals,
+// guests that live on (backends use package vm themselves).
+package vmrun
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"sandboxd/vm"
+	"sandboxd/vm/debian"
+)
+
+// exitOurs is the code of a failure that is the runner's own, as docker has it.
+const exitOurs = 125
+
+// Main is the host's side: it runs the program that args name, and returns the
+// code to exit with: the program's own, or 125 where the runner failed. The
+// guest's init is the file init started with arguments guest; it must lead to
+// Guest.
+func Main(args []string, init string, guest []string, in io.Reader, out, errs io.Writer) int {
+	o, err := parseFlags(args)
+	if errors.Is(err, errHelp) {
+		fmt.Fprintf(out, usage, strings.Join(debian.Kernels(), ", "), debian.Kernels()[0])
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintf(errs, "vm: %v; see --help\n", err)
+		return exitOurs
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	code := 0
+	for _, k := range o.kernels {
+		r := &runner{options: o, kernel: k, init: init, guest: guest, in: in, out: out, errs: errs}
+		c, err := r.run(ctx)
+		if ctx.Err() != nil {
+			err = errors.New("interrupted; the guest is gone")
+		}
+		if err != nil {
+			fmt.Fprintf(errs, "vm: %v\n", err)
+			c = exitOurs
+		}
+		if len(o.kernels) > 1 {
+			fmt.Fprintf(errs, "vm: kernel %s: exit code %d\n", k, c)
+		}
+		if code == 0 || c == exitOurs {
+			code = c
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return code
+}
+
+type runner struct {
+	*options
+	kernel string // of this run
+	init   string
+	guest  []string
+	in     io.Reader
+	out    io.Writer
+	errs   io.Writer
+}
+
+// bootError is a guest that did not get as far as the program.
+type bootError struct{ error }
+
+func (e bootError) Unwrap() error { return e.error }
+
+// run boots the guest, a second time if it must, and returns the program's code.
+func (r *runner) run(ctx context.Context) (int, error) {
+	config, err := r.config(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer config.close()
+	begin := time.Now()
+	initrd, j, err := pack(r.options, r.init, config.modules)
+	if err != nil {
+		return 0, err
+	}
+	defer initrd.Close()
+	config.Initrd = initrd
+	packed := time.Since(begin)
+	why := ""
+	if config.KVM, why = vm.KVM(); r.emulate {
+		config.KVM, why = false, "--emulate"
+	}
+	for try := 1; ; try++ {
+		how := "KVM"
+		if !config.KVM {
+			how = "emulated, " + why
+		}
+		if r.verbose || !config.KVM && try == 1 {
+			fmt.Fprintf(r.errs, "vm: kernel %s, cgroup %s, as %s (%s)\n", r.kernel, r.cgroup, r.as, how)
+		}
+		code, err := r.once(ctx, config, j, packed)
+		var boot bootError
+		if err == nil || !errors.As(err, &boot) || ctx.Err() != nil {
+			return code, err
+		}
+		if try == 2 {
+			if e := config.verify(); e != nil {
+				err = e
+			}
+			return 0, err
+		}
+		fmt.Fprintf(r.errs, "vm: %v\nvm: the program had not begun: booting once more\n", err)
+		if config.KVM {
+			config.KVM, why = false, "KVM did not get it to boot"
+		}
+	}
+}
+
+// bootPatience is how long a guest may take until the program starts.
+func (r *runner) bootPatience(kvm bool) time.Duration {
+	switch {
+	case r.bootTimeout > 0:
+		return r.bootTimeout
+	case kvm:
+		return 20 * time.Second
+	}
+	return 90 * time.Second
+}
+
+// once is one boot.
+func (r *runner) once(ctx context.Context, config *config, j *job, packed time.Duration) (code int, err error) {
+	if _, err := config.Initrd.Seek(0, io.SeekStart); err != nil {
+		return 0, err
+	}
+	console, err := newConsole(r.console)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if e := console.close(); err == nil {
+			err = e
+		}
+	}()
+	config.Console = console
+	begin := time.Now()
+	m, err := vm.Start(config.Config)
+	if err != nil {
+		return 0, err
+	}
+	defer m.Kill()
+	stop := context.AfterFunc(ctx, m.Kill)
+	defer stop()
+
+	s := session{runner: r, job: j, conn: &conn{rw: m.Ports[0]}, accept: map[string]bool{}}
+	for _, p := range j.Return {
+		s.accept[p] = true
+	}
+	boot := r.bootPatience(config.KVM)
+	deadline := time.AfterFunc(boot, m.Kill)
+	defer deadline.Stop()
+	err = s.begin()
+	if err != nil {
+		timely := deadline.Stop()
+		m.Kill()
+		qemu := m.Wait()
+		switch {
+		case ctx.Err() != nil:
+			return 0, context.Cause(ctx)
+		case !timely:
+			err = fmt.Errorf("the guest said nothing for %s (--boot-timeout)", boot)
+		case errors.Is(err, errGuest):
+			return 0, fmt.Errorf("%w%s", err, console.show())
+		case strings.Contains(console.text(), "Kernel panic"):
+			err = errors.New("the guest's kernel panicked while it booted")
+		case qemu != nil && !killed(qemu):
+			err = fmt.Errorf("the guest ended before the program began: %w", qemu)
+		default:
+			err = fmt.Errorf("the guest ended before the program began: %w", err)
+		}
+		return 0, bootError{fmt.Errorf("%w%s", err, console.show())}
+	}
+	ready := time.Since(begin)
+	if r.limit > 0 {
+		deadline.Reset(r.limit)
+	} else {
+		deadline.Stop()
+	}
+	go s.feed(r.in)
+	code, err = s.serve()
+	if err != nil {
+		timely := r.limit == 0 || deadline.Stop()
+		m.Kill()
+		_ = m.Wait()
+		switch {
+		case ctx.Err() != nil:
+			return 0, context.Cause(ctx)
+		case !timely:
+			err = fmt.Errorf("the program was not done after %s, and the guest was ended", r.limit)
+		case strings.Contains(console.text(), "Kernel panic"):
+			err = errors.New("the guest's kernel panicked while the program ran")
+		default:
+			err = fmt.Errorf("the guest ended while the program ran: %w", err)
+		}
+		return 0, fmt.Errorf("%w%s", err, console.show())
+	}
+	done := time.Since(begin)
+	m.Kill()
+	if r.verbose {
+		p := s.phases
+		fmt.Fprintf(r.errs, "vm: packed %s; to the program %s (guest: init %s, modules %s, ready %s); program %s; end %s; kernel %s\n",
+			ms(packed), ms(ready), ms(p.Kernel), ms(p.Modules), ms(p.Ready), ms(done-ready), ms(time.Since(begin)-done), p.Release)
+	}
+	if code != 0 && r.console == "" {
+		if path, err := console.keep(config.logs, r.args[0]); err != nil {
+			fmt.Fprintf(r.errs, "vm: keep the console: %v\n", err)
+		} else {
+			fmt.Fprintf(r.errs, "vm: exit code %d; the guest's console is in %s\n", code, path)
+		}
+	}
+	return code, nil
+}
+
+func ms(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+
+func killed(qemu error) bool { return strings.Contains(qemu.Error(), "signal: killed") }
+
+// errGuest is the guest's own word that it cannot do the job.
+var errGuest = errors.New("the guest")
+
+// session is the conversation of one boot.
+type session struct {
+	*runner
+	job    *job
+	conn   *conn
+	phases phases
+	accept map[string]bool // paths that may come back
+}
+
+// begin waits until the program is about to start.
+func (s *session) begin() error {
+	k, body, err := s.conn.receive()
+	switch {
+	case err != nil:
+		return err
+	case k == failed:
+		return fmt.Errorf("%w: %s", errGuest, printable(body))
+	case k != ready:
+		return fmt.Errorf("the guest began with a frame %q", k)
+	}
+	return json.Unmarshal(body, &s.phases)
+}
+
+// serve hands on what the guest sends, until the program's exit.
+func (s *session) serve() (code int, err error) {
+	var f *os.File // that comes back
+	end := func() error {
+		if f == nil {
+			return nil
+		}
+		err := f.Close()
+		f = nil
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	for {
+		k, body, err := s.conn.receive()
+		if err != nil {
+			return 0, err
+		}
+		if k != data {
+			if err := end(); err != nil {
+				return 0, err
+			}
+		}
+		switch k {
+		case stdout:
+			_, err = s.out.Write(body)
+		case stderr:
+			_, err = s.errs.Write(body)
+		case file:
+			f, err = s.create(body)
+		case data:
+			if f == nil {
+				return 0, errors.New("the guest sent content of no file")
+			}
+			_, err = f.Write(body)
+		case failed:
+			return 0, fmt.Errorf("%w: %s", errGuest, printable(body))
+		case exited:
+			var st status
+			if err := json.Unmarshal(body, &st); err != nil {
+				return 0, err
+			}
+			return st.Code, nil
+		default:
+			return 0, fmt.Errorf("the guest sent a frame %q", k)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// create makes a file that comes back. The guest chooses from what was asked
+// for: the path itself, or below it where that is a directory here too.
+func (s *session) create(body []byte) (*os.File, error) {
+	var r returned
+	if err := json.Unmarshal(body, &r); err != nil {
+		return nil, err
+	}
+	for asked := range s.accept {
+		if r.Path == asked {
+			return os.OpenFile(asked, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+		}
+		if rel, ok := strings.CutPrefix(r.Path, asked+"/"); ok {
+			if err := os.MkdirAll(asked, 0o755); err != nil {
+				return nil, err
+			}
+			// Nothing that is below it leads out of it (openat2 in os.Root).
+			root, err := os.OpenRoot(asked)
+			if err != nil {
+				return nil, err
+			}
+			defer root.Close()
+			if dir := filepath.Dir(rel); dir != "." {
+				if err := root.MkdirAll(dir, 0o755); err != nil {
+					return nil, err
+				}
+			}
+			return root.OpenFile(rel, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+		}
+	}
+	return nil, fmt.Errorf("the guest sends a file that nobody asked for: %q", r.Path)
+}
+
+// feed sends our standard input. It ends with the port, or hangs in a read
+// until the process ends.
+func (s *session) feed(in io.Reader) {
+	if in != nil {
+		if _, err := io.CopyBuffer(stream{s.conn, stdin}, plain{in}, make([]byte, maxBody)); err != nil {
+			return
+		}
+	}
+	_ = s.conn.send(stdin, nil)
+}
+
+// printable is a guest's word, fit to be shown on a terminal.
+func printable(b []byte) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) {
+			return r
+		}
+		return '?'
+	}, string(b))
+}
