@@ -11,7 +11,7 @@
 //
 // Three layouts are understood, alone or mixed: v1 (each controller its own
 // mount), hybrid (v1 controllers beside a cgroup2 mount, whose directory then
-// serves for atomic kill, freeze, CPU time and clone3) and unified. Everything
+// serves for atomic kill, CPU time and clone3) and unified. Everything
 // is placed below the caller's own cgroup, so that limits on the caller hold
 // for its actors too; the one exception is told at [Host.Tree].
 //
@@ -49,7 +49,7 @@ const (
 	CPU                            // CPU bandwidth limit, throttling
 	CPUTime                        // CPU time used
 	IO                             // bytes read and written on block devices
-	Unified                        // atomic kill, freeze, clone3(CLONE_INTO_CGROUP)
+	Unified                        // atomic kill, clone3(CLONE_INTO_CGROUP)
 )
 
 // v2Controllers are those that a unified hierarchy must hand down by

@@ -44,7 +44,7 @@ type fake struct {
 	host *Host
 }
 
-const leafFiles = "memory.max memory.swap.max memory.oom.group memory.peak memory.events pids.max pids.peak pids.events cpu.max cpu.stat io.stat cgroup.kill cgroup.freeze"
+const leafFiles = "memory.max memory.swap.max memory.oom.group memory.peak memory.events pids.max pids.peak pids.events cpu.max cpu.stat io.stat cgroup.kill"
 
 func newFake(t *testing.T, own string) *fake {
 	t.Helper()

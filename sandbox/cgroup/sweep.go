@@ -84,11 +84,11 @@ func (h *Host) clear(n node) error {
 }
 
 // Sweep kills what a dead supervisor left and removes its folders. The caller
-// vouches that the lease is dead. dirs is what its [Tree.Dirs] said; a supervisor
-// is not always started where the last one was. None means those of the
-// caller's own cgroups. Only a folder of this very lease in a cgroup file
-// system is touched; the dead supervisor's own leaf is removed only if empty,
-// for what is in there was not an actor. Nothing to sweep is fine.
+// vouches that the lease is dead. dirs is what its [Tree.Dirs] said, for a
+// supervisor is not always started where the last one was. Only a folder of
+// this very lease in a cgroup file system is touched; the dead supervisor's own
+// leaf is removed only if empty, for what is in there was not an actor. Nothing
+// to sweep is fine.
 func Sweep(lease string, dirs ...string) error {
 	host, err := Detect()
 	if err != nil {
@@ -97,9 +97,6 @@ func Sweep(lease string, dirs ...string) error {
 	tree, err := host.Tree(lease)
 	if err != nil {
 		return err
-	}
-	if len(dirs) == 0 {
-		dirs = tree.Dirs()
 	}
 	var errs []error
 	for _, dir := range dirs {

@@ -119,13 +119,6 @@ func (t *Tree) reach(need Controller) ([]*place, error) {
 	return places, nil
 }
 
-// Prepare makes the folders for leaves with these needs now rather than with the
-// first leaf, so that the time for it can overlap with something else.
-func (t *Tree) Prepare(need Controller) error {
-	_, err := t.reach(need)
-	return err
-}
-
 func closedErr(closed bool) error {
 	if closed {
 		return ErrClosed
