@@ -139,6 +139,8 @@ func TestMalformedPlans(t *testing.T) {
 		"a huge slot":                {raw(uint16(plan.Pivot), 1, 0, 16, bytes.Repeat([]byte{255}, 8)...), unix.EBADF},
 		"a slot to fill beyond all":  {openFile(64), unix.EBADF},
 		"a huge slot to fill":        {openFile(^uint64(0)), unix.EBADF},
+		"an empty slot to attach":    {one(plan.Attach, []uint64{plan.Cwd, 9, 0}, "/"), unix.EBADF},
+		"half of a filter's step":    {one(plan.Seccomp, []uint64{0}, "\x06\x00\x00\x00\x00\x00\xff\x7f\x06"), unix.EINVAL},
 	} {
 		fail, err := l.RunBytes(c.section)
 		if err != nil {
@@ -165,12 +167,16 @@ func TestMalformedPlans(t *testing.T) {
 	release(t, c)
 }
 
-func openFile(slot uint64) []byte {
-	b, err := plan.Append(nil, []plan.Step{step(plan.OpenFile, []uint64{slot, unix.O_RDONLY}, "/dev/null")})
+func one(k plan.Kind, nums []uint64, strs ...string) []byte {
+	b, err := plan.Append(nil, []plan.Step{step(k, nums, strs...)})
 	if err != nil {
 		panic(err)
 	}
 	return b
+}
+
+func openFile(slot uint64) []byte {
+	return one(plan.OpenFile, []uint64{slot, unix.O_RDONLY}, "/dev/null")
 }
 
 // harmless are steps that do nothing to the host, to us or to the launcher,

@@ -88,6 +88,10 @@ func TestCommittedObjects(t *testing.T) {
 	if launcher.Object() != string(object(t, runtime.GOARCH)) {
 		t.Error("the embedded object is not init-" + runtime.GOARCH)
 	}
+	text, err := os.ReadFile("../../ARCHITECTURE.md")
+	if size := fmt.Sprintf("%d KB of freestanding C", (len(object(t, "amd64"))+512)>>10); err != nil || !strings.Contains(string(text), size) {
+		t.Errorf("ARCHITECTURE.md does not say that the init has %s: %v", size, err)
+	}
 }
 
 // The memory file that launchers run from cannot be changed by who gets hold of it.

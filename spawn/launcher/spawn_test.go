@@ -260,6 +260,54 @@ func TestManySpawnsLeaveNothing(t *testing.T) {
 	}
 }
 
+// A slot holds one descriptor: what was there before is closed.
+func TestSlotsAreReused(t *testing.T) {
+	l := watched(t)
+	before := fds(t, l)
+	null := step(plan.OpenFile, []uint64{3, unix.O_RDONLY}, os.DevNull)
+	many := slices.Repeat([]plan.Step{null, step(plan.OpenFile, []uint64{20, unix.O_RDONLY}, os.DevNull)}, 8)
+	for range 3 {
+		if _, err := l.Run(many); err != nil {
+			t.Fatal(err)
+		}
+		_, err := l.Spawn(t.Context(), launcher.Spawn{CloneFlags: namespaces, IntoCgroup: -1, Prepare: append(many, step(plan.Chdir, nil, "/no/such"))})
+		if !errors.Is(err, unix.ENOENT) {
+			t.Fatal(err)
+		}
+	}
+	if after := fds(t, l); len(after) != len(before)+1 {
+		t.Errorf("the launcher's descriptors were %q and are %q; want one more", before, after)
+	}
+}
+
+// Renames anywhere make the kernel doubt a path with "..": that is no error of the path's.
+func TestDotDotWhileOthersRename(t *testing.T) {
+	l := watched(t)
+	dir := spawntest.Dir(t)
+	if err := os.Mkdir(dir+"/a", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	group.Go(func() {
+		for from, to := dir+"/a", dir+"/b"; ctx.Err() == nil; from, to = to, from {
+			if err := os.Rename(from, to); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	path := strings.Repeat("/usr/..", 200) + dir + "/made"
+	for range spawntest.Rounds(300, 30000) {
+		if _, err := l.Run([]plan.Step{step(plan.Mkdir, []uint64{plan.Cwd, 0o755, plan.NoID, plan.NoID, plan.Exist}, path)}); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	cancel()
+	group.Wait()
+}
+
 func files(t testing.TB, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

@@ -14,7 +14,7 @@ type field struct {
 }
 
 // meaning describes each kind once: its name in output and the names of its
-// numbers and strings. The shape table of init.c must agree; a test compares.
+// numbers and strings. The shape table of step.c must agree; a test compares.
 var meaning = [kindEnd]struct {
 	name       string
 	nums, strs string // "operand:form …"

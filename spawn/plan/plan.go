@@ -7,7 +7,7 @@
 //
 //	plan.Step{Kind: plan.Hostname, Strs: []string{"sandbox"}}
 //
-// The wire form is read by init.c, which must never be surprised: every step
+// The wire form is read by the minimal init (spawn/launcher/init), which must never be surprised: every step
 // states its own size and the exact number of its integers and strings.
 //
 // Non-goals: deciding anything. Policy is decided before a Plan is compiled;
@@ -19,7 +19,7 @@ import (
 	"fmt"
 )
 
-// Kind names one step. The values are the protocol with init.c, which is built from the same sources.
+// Kind names one step. The values are the protocol with the minimal init, in init.h.
 type Kind uint16
 
 // The steps. n0.. are Step.Nums, s0.. are Step.Strs. "slot" is an index into
@@ -94,7 +94,7 @@ const NoID = ^uint64(0)
 // Flags of OpenTree, Mkdir, WriteFile and LandlockPath.
 const (
 	Recursive = 1 << iota // OpenTree: submounts too
-	Optional              // an absent path is skipped; Attach of an empty slot is too
+	Optional              // LandlockPath: an absent path is skipped
 	Empty                 // OpenTree: clone the tree that slot n4 refers to
 	Exist                 // Mkdir, WriteFile: may exist already
 )

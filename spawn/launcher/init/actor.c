@@ -149,7 +149,7 @@ static _Noreturn void serve(struct ctx *c) {
 			if (si.signo != SIGCHLD && (!c->pidns || si.pid == 0)) sys(__NR_kill, c->program, si.signo);
 		}
 		int st;
-		for (long pid; (pid = sys(__NR_wait4, -1, &st, WNOHANG_, 0)) > 0;) {
+		for (long pid; (pid = sys(__NR_wait4, -1, &st, WNOHANG, 0)) > 0;) {
 			if (pid != c->program) continue;
 			send_u32(c, 7, (u32)st, -1);
 			end(c, st & 0x7f ? 128 + (st & 0x7f) : st >> 8 & 0xff);

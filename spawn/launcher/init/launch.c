@@ -19,7 +19,7 @@ struct child { int pid; u32 id; char socket[108]; };
 static struct child *children;    // live sandboxes, by slot; grows on touch
 static volatile struct fail *fails; // shared with each child: how it reports a step that failed before it could connect
 static u32 high;                  // slots in use or freed below this one
-static int setup[SLOT_REQUEST];   // descriptors that the setup plan left
+static int setup[SLOT_REQUEST];   // descriptors that earlier plans left
 static int own_pidns;
 static u8 buf[131072] __attribute__((aligned(16)));
 
@@ -91,6 +91,7 @@ static void init_ctx(struct ctx *c) {
 }
 
 static void close_request(struct ctx *c) {
+	for (int i = 0; i < SLOT_REQUEST; i++) setup[i] = c->slot[i];
 	for (int i = SLOT_REQUEST; i < SLOTS; i++)
 		if (c->slot[i] >= 0) sys(__NR_close, c->slot[i]);
 }
@@ -107,7 +108,6 @@ static void op_run(struct req *q, u8 *plan, struct ctx *c) {
 	int fds[3];
 	c->fail = &e.fail;
 	if (run(c, plan, q->plan, SECTION_SETUP) < 0) e.type = EV_FAILED;
-	for (int i = 0; i < SLOT_REQUEST; i++) setup[i] = c->slot[i];
 	send_event(&e, fds, e.type == EV_DONE ? returned(c, fds, 0) : 0);
 }
 
@@ -145,9 +145,9 @@ static void op_spawn(struct req *q, u8 *plan, struct ctx *c, int sigfd) {
 	if (r < 0) goto out;
 	if ((r = sys(__NR_pipe2, hold, O_CLOEXEC)) < 0) goto out;
 	memset((void *)&fails[i], 0, sizeof fails[i]);
-	struct clone_args_v2 a = {.flags = q->clone_flags | CLONE_PIDFD, .pidfd = (u64)&fds[0], .exit_signal = SIGCHLD};
+	struct clone_args a = {.flags = q->clone_flags | CLONE_PIDFD, .pidfd = (u64)&fds[0], .exit_signal = SIGCHLD};
 	if (q->into != NO_SLOT) a.flags |= CLONE_INTO_CGROUP, a.cgroup = (u64)c->slot[q->into % SLOTS];
-	r = sys(__NR_clone3, &a, a.cgroup || q->into != NO_SLOT ? sizeof a : sizeof a - 8);
+	r = sys(__NR_clone3, &a, q->into == NO_SLOT ? CLONE_ARGS_SIZE_VER1 : CLONE_ARGS_SIZE_VER2);
 	if (r == 0) {
 		sys(__NR_close, CTL);
 		sys(__NR_close, sigfd);
@@ -183,7 +183,7 @@ static int known(long pid) {
 static void reap(void) {
 	struct rusage_raw ru;
 	int st;
-	for (long pid; (pid = sys(__NR_wait4, -1, &st, WNOHANG_, &ru)) > 0;)
+	for (long pid; (pid = sys(__NR_wait4, -1, &st, WNOHANG, &ru)) > 0;)
 		for (u32 i = 0; i < high; i++)
 			if (children[i].pid == pid) {
 				struct event e = {.type = EV_EXITED, .id = children[i].id, .status = st,
@@ -206,7 +206,7 @@ static void receive(int sigfd) {
 	struct iovec iov[2] = {{&q, sizeof q}, {buf, sizeof buf}};
 	struct msghdr m = {.iov = iov, .iovlen = 2, .control = &ctl, .controllen = sizeof ctl};
 	long n = sys(__NR_recvmsg, CTL, &m, MSG_CMSG_CLOEXEC_);
-	if (n == -EINTR || n == -EAGAIN) return;
+	if (n == -EINTR) return;
 	u64 body = (u64)q.plan + q.before + q.uidmap + q.gidmap;
 	if (n < (long)sizeof q || m.flags & (MSG_TRUNC_ | MSG_CTRUNC_) || (u64)n - sizeof q != body || q.nfds > MAX_FDS) die();
 	u64 came = m.controllen < sizeof ctl.h ? 0 : (ctl.h.len - sizeof ctl.h) / sizeof(int);

@@ -61,7 +61,7 @@ static long sys6(long n, long a, long b, long c, long d, long e, long f) {
 		return -errors[chance() % 5];
 	}
 	case __NR_wait4: return -ECHILD;
-	case __NR_futex: net.at_work = 0; return 0;
+	case __NR_futex: net.at_work = 0; return 0; // as the kernel would when the helper ends
 	case __NR_openat2: case __NR_openat: case __NR_fsopen: case __NR_open_tree: case __NR_chdir: case __NR_mkdirat:
 		slen((const char *)(n == __NR_fsopen || n == __NR_chdir ? a : b));
 		// fall through

@@ -6,11 +6,13 @@ struct step { u16 kind; u8 nn, ns; u32 size; u64 n[8]; const char *s[4]; u32 len
 
 static int slot(struct ctx *c, u64 i) { return i == SLOT_CWD ? AT_FDCWD_ : i < SLOTS ? c->slot[i] : -1; }
 
+// set_slot puts a descriptor where another one may be, which is closed.
 static long set_slot(struct ctx *c, u64 i, long fd) {
 	if (fd < 0) return fd;
-	if (i >= SLOTS) return -EBADF;
-	c->slot[i] = (int)fd;
-	return 0;
+	long old = i < SLOTS ? c->slot[i] : fd;
+	if (i < SLOTS) c->slot[i] = (int)fd;
+	if (old >= 0) sys(__NR_close, old);
+	return i < SLOTS ? 0 : -EBADF;
 }
 
 u64 slen(const char *s) {
@@ -25,10 +27,13 @@ char *utoa(u64 v, char *end) {
 	return end;
 }
 
-// resolve opens path below root; the path cannot leave it, whatever symlinks the tree holds.
+// resolve opens path below root; the path cannot leave it, whatever symlinks the tree holds. Behind a ".." the kernel
+// says EAGAIN when anything at all was renamed or mounted meanwhile, which others can do all the time: tries are counted.
 static long resolve(int root, const char *path, u64 flags, u64 extra) {
 	struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | extra};
-	return sys(__NR_openat2, root, path, &how, sizeof how);
+	long r = -EAGAIN;
+	for (int tries = 0; r == -EAGAIN && tries < 1000; tries++) r = sys(__NR_openat2, root, path, &how, sizeof how);
+	return r;
 }
 
 // parent opens the directory that holds path and points *base at the last component.
@@ -65,24 +70,16 @@ static long do_open_tree(struct ctx *c, struct step *s) {
 	u32 flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (s->n[1] & RECURSIVE ? AT_RECURSIVE : 0);
 	long fd = s->n[1] & EMPTY ? sys(__NR_open_tree, slot(c, s->n[4]), "", flags | AT_EMPTY_PATH)
 				  : sys(__NR_open_tree, AT_FDCWD_, s->s[0], flags);
-	if (fd == -ENOENT && s->n[1] & OPTIONAL) {
-		c->slot[s->n[0] % SLOTS] = -1;
-		return 0;
-	}
-	if (fd >= 0 && (s->n[2] | s->n[3])) {
-		struct mount_attr a = {.attr_set = s->n[2], .attr_clr = s->n[3]};
-		long r = sys(__NR_mount_setattr, fd, "", AT_EMPTY_PATH | (s->n[1] & RECURSIVE ? AT_RECURSIVE : 0), &a, sizeof a);
-		if (r < 0) return r;
-	}
-	return set_slot(c, s->n[0], fd);
+	long r = set_slot(c, s->n[0], fd);
+	if (r || !(s->n[2] | s->n[3])) return r;
+	struct mount_attr a = {.attr_set = s->n[2], .attr_clr = s->n[3]};
+	return sys(__NR_mount_setattr, fd, "", AT_EMPTY_PATH | (s->n[1] & RECURSIVE ? AT_RECURSIVE : 0), &a, sizeof a);
 }
 
 static long do_attach(struct ctx *c, struct step *s) {
-	int mnt = slot(c, s->n[1]);
-	if (mnt == -1) return 0; // an optional source that is not there
 	long at = resolve(slot(c, s->n[0]), s->s[0], O_PATH, s->n[2]);
 	if (at < 0) return at;
-	long r = sys(__NR_move_mount, mnt, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	long r = sys(__NR_move_mount, slot(c, s->n[1]), "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 	sys(__NR_close, at);
 	return r;
 }
@@ -122,12 +119,10 @@ static long do_make(struct ctx *c, struct step *s) {
 }
 
 static long do_idmap(struct ctx *c, struct step *s) {
-	int mnt = slot(c, s->n[0]);
-	if (mnt == -1) return 0;
 	long ns = mkuserns(s->n[1], s->n[2], s->n[3], s->n[4]);
 	if (ns < 0) return ns;
 	struct mount_attr a = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = ns};
-	long r = sys(__NR_mount_setattr, mnt, "", AT_EMPTY_PATH, &a, sizeof a);
+	long r = sys(__NR_mount_setattr, slot(c, s->n[0]), "", AT_EMPTY_PATH, &a, sizeof a);
 	sys(__NR_close, ns);
 	return r;
 }
@@ -168,7 +163,7 @@ static long do_loopback(void) {
 
 // A network namespace takes as long to make as everything else together. A
 // helper that shares this process's memory and descriptors makes it meanwhile.
-// at_work becomes 0 when it is done, by itself, or dead, by the kernel (CLONE_CHILD_CLEARTID).
+// The kernel sets at_work to 0 when it has left that memory, done or killed (CLONE_CHILD_CLEARTID): its stack is free again.
 static struct { u32 at_work; int fd; long err; } net;
 
 static void make_netns(void *unused) {
@@ -177,8 +172,6 @@ static void make_netns(void *unused) {
 	if (!r) r = do_loopback();
 	if (!r) r = sys(__NR_openat, AT_FDCWD_, "/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC, 0);
 	net.fd = (int)r, net.err = r < 0 ? r : 0;
-	__atomic_store_n(&net.at_work, 0, __ATOMIC_RELEASE);
-	sys(__NR_futex, &net.at_work, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
 	quit(0); // a process of its own, reaped like any child
 }
 
@@ -274,6 +267,7 @@ static long do_landlock(struct ctx *c, struct step *s) {
 }
 
 static long do_seccomp(struct ctx *c, struct step *s) {
+	if (s->len[0] % 8 || s->len[0] / 8 > 0xffff) return -EINVAL;
 	struct { u16 len; const void *filter; } prog = {(u16)(s->len[0] / 8), s->s[0]};
 	long r = sys(__NR_seccomp, 1 /* SECCOMP_SET_MODE_FILTER */, s->n[0], &prog);
 	if (r > 0) c->notify = (int)r;

@@ -61,15 +61,12 @@ long clone_fn(u64 flags, void *stack_top, void (*fn)(void *), void *arg, u32 *ti
 struct iovec { void *base; u64 len; };
 struct msghdr { void *name; u32 namelen; struct iovec *iov; u64 iovlen; void *control; u64 controllen; u32 flags; };
 struct cmsghdr { u64 len; int level, type; };
-struct clone_args_v2 { u64 flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup; };
 struct rusage_raw { i64 utime[2], stime[2], maxrss, ix, id, is, minflt, majflt, nswap, inblock, oublock, rest[5]; };
 struct signalfd_siginfo_raw { u32 signo; int err, code; u32 pid, uid; u8 rest[108]; };
 
 enum { AF_UNIX_ = 1, AF_INET_ = 2, SOCK_STREAM_ = 1, SOCK_DGRAM_ = 2, SOL_SOCKET_ = 1, SCM_RIGHTS_ = 1 };
 enum { MSG_NOSIGNAL_ = 0x4000, MSG_CMSG_CLOEXEC_ = 0x40000000, MSG_CTRUNC_ = 8, MSG_TRUNC_ = 0x20, SOCK_CLOEXEC_ = O_CLOEXEC };
 enum { AT_FDCWD_ = -100 };
-#define WNOHANG_ 1
-#define PAGE 4096ul
 
 void *memcpy(void *d, const void *s, u64 n);
 void *memset(void *d, int c, u64 n);
