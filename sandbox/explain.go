@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 
 	"sandboxd/namespaces"
 	"sandboxd/sandbox/cgroup"
@@ -64,7 +62,7 @@ func Explain(s Spec, o Options) (*Explanation, error) {
 	r.imagine(h)
 	e := &Explanation{
 		Schema: ExplainSchema, Backend: r.backend.Name(), Argv: s.Argv, Root: s.Root.Kind.String(), Network: s.network(),
-		Limits: r.explainLimits(), Missing: append([]Missing{}, r.missing...),
+		Limits: r.explainLimits(h), Missing: append([]Missing{}, r.missing...),
 	}
 	if r.native() {
 		e.Sections, err = n.Explain(&r.request)
@@ -91,51 +89,20 @@ func (r *resolved) imagine(h *Host) {
 		}
 		q.Env = append([]string{"TMPDIR=" + q.Private}, replaceEnv(q.Env, "HOME", q.Private)...)
 	}
-	tasks, unified := r.hierarchies(h)
-	q.Tasks = make([]*os.File, tasks)
-	if unified {
-		q.Cgroup = new(os.File) // only its presence counts
+	if r.cgroup != (cgroup.Limits{}) {
+		tasks, unified := h.cgroups.Ways(r.cgroup)
+		q.Tasks = make([]*os.File, tasks)
+		if unified {
+			q.Cgroup = new(os.File) // only its presence counts
+		}
 	}
 	if r.spec.ReadBack || r.spec.SeccompKill {
 		q.Inspect = func(int, *os.File) error { return nil }
 	}
 }
 
-// hierarchies counts the cgroups that the actor will enter: v1 ones by a
-// descriptor each, the v2 one by its clone.
-func (r *resolved) hierarchies(h *Host) (tasks int, unified bool) {
-	if r.cgroup == (cgroup.Limits{}) || h.noCgroup != nil {
-		return 0, false
-	}
-	unified = h.cgroups.Has(cgroup.Unified) == nil
-	text, _ := os.ReadFile("/proc/self/cgroup") // Detect has read it
-	for line := range strings.Lines(string(text)) {
-		f := strings.SplitN(line, ":", 3)
-		if len(f) == 3 && slices.ContainsFunc(strings.Split(f[1], ","), func(c string) bool { return r.uses(c, unified) }) {
-			tasks++
-		}
-	}
-	return tasks, unified
-}
-
-// uses reports whether a v1 controller serves a limit of the actor's.
-func (r *resolved) uses(v1 string, unified bool) bool {
-	c := &r.cgroup
-	switch v1 {
-	case "memory":
-		return c.Memory > 0
-	case "pids":
-		return c.PIDs > 0
-	case "cpu":
-		return c.CPUMilli > 0
-	case "cpuacct":
-		return c.Account&cgroup.CPUTime != 0 && !unified
-	}
-	return false
-}
-
 // explainLimits lists every limit in the order of the flags.
-func (r *resolved) explainLimits() []Limit {
+func (r *resolved) explainLimits(h *Host) []Limit {
 	want, have, c := &r.spec.Limits, &r.limits, &r.cgroup
 	var all []Limit
 	add := func(name, value string, written, off bool, by string) {
@@ -152,15 +119,14 @@ func (r *resolved) explainLimits() []Limit {
 		}
 		all = append(all, l)
 	}
-	v1 := v1Controllers()
-	group := func(controller, v1name string) string {
-		if v1[v1name] {
-			return "cgroup v1, " + v1name
+	group := func(c cgroup.Controller, file string) string {
+		if h.noCgroup == nil && h.cgroups.V1(c) {
+			return "cgroup v1, " + c.String()
 		}
-		return "cgroup v2, " + controller
+		return "cgroup v2, " + file
 	}
-	add("memory", size(have.Memory), want.Memory > 0, have.Memory == 0, group("memory.max", "memory"))
-	swap, swapBy := "no swap", group("memory.swap.max", "memory")
+	add("memory", size(have.Memory), want.Memory > 0, have.Memory == 0, group(cgroup.Memory, "memory.max"))
+	swap, swapBy := "no swap", group(cgroup.Memory, "memory.swap.max")
 	switch {
 	case want.MemorySwap == Unlimited:
 		swap = "swap is not limited"
@@ -168,11 +134,11 @@ func (r *resolved) explainLimits() []Limit {
 		swap = size(want.MemorySwap) + " with memory"
 	}
 	add("memory-swap", swap, want.MemorySwap > 0, have.Memory == 0 || want.MemorySwap == Unlimited, swapBy)
-	add("cpus", strconv.FormatFloat(have.CPUs, 'g', 4, 64), want.CPUs > 0, have.CPUs == 0, group("cpu.max", "cpu"))
+	add("cpus", strconv.FormatFloat(have.CPUs, 'g', 4, 64), want.CPUs > 0, have.CPUs == 0, group(cgroup.CPU, "cpu.max"))
 	add("cpuset-cpus", have.CPUSet, true, have.CPUSet == "", "CPU affinity, which seccomp then forbids to change")
 	add("cpu-time", have.CPUTime.String(), true, have.CPUTime == 0, "sandboxd, from the cgroup's count")
 	add("timeout", have.Timeout.String(), true, have.Timeout == 0, "sandboxd's clock")
-	pidsBy := group("pids.max", "pids")
+	pidsBy := group(cgroup.PIDs, "pids.max")
 	if c.PIDs == 0 {
 		pidsBy = "RLIMIT_NPROC in the actor's user namespace"
 	}
@@ -193,20 +159,6 @@ func (r *resolved) explainLimits() []Limit {
 	add("disk", size(have.Disk), want.Disk > 0, have.Disk == 0 || !r.native(), by)
 	add("disk-inodes", strconv.FormatInt(have.DiskInodes, 10), want.DiskInodes > 0, have.DiskInodes == 0 || !r.native(), by)
 	add("output-limit", size(have.Output), want.Output > 0, have.Output == 0, "sandboxd, which counts what it passes on")
-	return all
-}
-
-// v1Controllers are the controllers that this process is in by a v1 hierarchy.
-func v1Controllers() map[string]bool {
-	all := map[string]bool{}
-	text, _ := os.ReadFile("/proc/self/cgroup") // without it there is no limit by cgroup either
-	for line := range strings.Lines(string(text)) {
-		if f := strings.SplitN(line, ":", 3); len(f) == 3 {
-			for c := range strings.SplitSeq(f[1], ",") {
-				all[c] = c != ""
-			}
-		}
-	}
 	return all
 }
 

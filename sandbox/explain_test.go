@@ -212,7 +212,7 @@ func TestFewerCPUsThanDefault(t *testing.T) {
 // The number of cgroups that Explain says an actor enters is that of a real leaf.
 func TestExplainedHierarchiesAreReal(t *testing.T) {
 	h, r, leaf := realLeaf(t)
-	tasks, unified := r.hierarchies(h)
+	tasks, unified := h.cgroups.Ways(r.cgroup)
 	files, into, err := leaf.Join()
 	if err != nil {
 		t.Fatal(err)

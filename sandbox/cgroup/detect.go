@@ -154,6 +154,23 @@ func (h *Host) Has(c Controller) error {
 	return err
 }
 
+// V1 reports whether a leaf has one of c by a v1 hierarchy.
+func (h *Host) V1(c Controller) bool { return h.v1Has()&c != 0 }
+
+// Ways tells how a process would enter a leaf with limits, see [Leaf.Join]: by
+// how many v1 tasks files, and whether by a v2 directory. It writes nothing.
+func (h *Host) Ways(limits Limits) (tasks int, unified bool) {
+	all, _ := h.targets(limits.needs()) // a leaf that cannot be made has none
+	for _, t := range all {
+		if t.unified {
+			unified = true
+		} else {
+			tasks++
+		}
+	}
+	return tasks, unified
+}
+
 // target is a directory in which a lease folder is or can be made.
 type target struct {
 	dir     string
