@@ -3,7 +3,9 @@ package launcher_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -146,4 +148,40 @@ func TestNoHandshake(t *testing.T) {
 	}
 	wantStep(t, e.Fail, "after", plan.Fork, 0, unix.EBADMSG)
 	release(t, c)
+}
+
+// starved is the role of a process whose first launcher finds no descriptors left.
+func starved() {
+	var limit unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	few := unix.Rlimit{Cur: 3, Max: limit.Max}
+	if err == nil {
+		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &few)
+	}
+	if err == nil {
+		if _, err = launcher.Start(options()); errors.Is(err, unix.EMFILE) {
+			err = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+		} else {
+			err = fmt.Errorf("without descriptors: %w", err)
+		}
+	}
+	if err == nil {
+		var l *launcher.Launcher
+		if l, err = launcher.Start(options()); err == nil {
+			err = l.Close()
+		}
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+// A launcher that could not be started for want of descriptors can be later.
+func TestStartAfterStarving(t *testing.T) {
+	cmd := exec.CommandContext(impatient(t), os.Args[0])
+	cmd.Env = append(os.Environ(), spawntest.RoleEnv+"=starved")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }

@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	spawntest.Main(m, map[string]func(){"supervisor": supervise})
+	spawntest.Main(m, map[string]func(){"supervisor": supervise, "starved": starved})
 }
 
 // deadline turns a hang into a failure.

@@ -18,8 +18,26 @@ const mfdExec = 0x10
 // rebuild test replaces it with a fresh one; nothing else may.
 var Object = func() string { return object }
 
+var (
+	imageMu   sync.Mutex
+	imageFile *os.File // nil until it could be made
+)
+
 // image is the sealed memfd that launchers are started from: an actor that finds a way to its file cannot write it.
-var image = sync.OnceValues(func() (*os.File, error) {
+func image() (*os.File, error) {
+	imageMu.Lock()
+	defer imageMu.Unlock()
+	if imageFile != nil {
+		return imageFile, nil
+	}
+	f, err := newImage()
+	if err == nil {
+		imageFile = f
+	}
+	return f, err
+}
+
+func newImage() (*os.File, error) {
 	fd, err := unix.MemfdCreate("sandboxd-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|mfdExec)
 	if err == unix.EINVAL {
 		fd, err = unix.MemfdCreate("sandboxd-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
@@ -29,11 +47,13 @@ var image = sync.OnceValues(func() (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(fd), "sandboxd-init")
 	if _, err := f.WriteString(Object()); err != nil {
+		f.Close()
 		return nil, fmt.Errorf("launcher: fill memfd: %w", err)
 	}
 	seals := unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		f.Close()
 		return nil, fmt.Errorf("launcher: seal memfd: %w", err)
 	}
 	return f, nil
-})
+}
