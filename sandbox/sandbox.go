@@ -188,9 +188,7 @@ func (h *Host) Close() error {
 		err = errors.Join(err, h.tree.Close())
 	}
 	if h.private {
-		d := privateDir(h.lease.N)
-		_ = os.Remove(d)
-		_ = os.Remove(filepath.Dir(d)) // goes only when empty
+		_ = os.Remove(privateDir(h.lease.N)) // its parent is every supervisor's
 	}
 	return errors.Join(err, h.lease.Release())
 }
