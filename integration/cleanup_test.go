@@ -178,23 +178,37 @@ func TestForeignStateSurvives(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	strange := []string{"README", "lease-x", "1", "..."}
+	const text = "\x00strange\n/etc\n"
+	strange := []string{"README", "lease-x", "4096", "-1", "..."}
 	for _, name := range strange {
-		if err := errors.Join(os.WriteFile(filepath.Join(dir, name), []byte("\x00strange\n/etc\n"), 0o600), os.Lchown(filepath.Join(dir, name), c.uid, c.uid)); err != nil {
+		if err := errors.Join(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600), os.Lchown(filepath.Join(dir, name), c.uid, c.uid)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink("/etc", filepath.Join(dir, "link")); err != nil {
+	// A dead lease of ours, whose note names what is not.
+	victim := c.dir(t)
+	dead, link := filepath.Join(dir, "7"), filepath.Join(dir, "link")
+	if err := errors.Join(os.WriteFile(dead, []byte("/etc\n"+victim+"\n"), 0o600), os.Lchown(dead, c.uid, c.uid), os.Symlink(victim, link)); err != nil {
 		t.Fatal(err)
 	}
 	c.run(t, "", "/bin/true").want(t, 0, sandbox.Exited)
-	for _, name := range append(strange, "link") {
-		// What is left of ours goes with the directory of the test.
-		_ = os.Remove(filepath.Join(dir, name))
+	for _, name := range strange {
+		file := filepath.Join(dir, name)
+		if b, err := os.ReadFile(file); err != nil || string(b) != text {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+		_ = os.Remove(file)
 	}
-	if _, err := os.Stat("/etc/passwd"); err != nil {
-		t.Fatal(err)
+	if to, err := os.Readlink(link); err != nil || to != victim {
+		t.Errorf("the link: %q, %v", to, err)
 	}
+	_ = os.Remove(link)
+	for _, d := range []string{"/etc", victim} {
+		if _, err := os.Stat(d); err != nil {
+			t.Error(err)
+		}
+	}
+	_ = os.Remove(dead) // where the sweep refused it
 }
 
 // Network namespaces end asynchronously, and a leaked one shows nowhere but in

@@ -179,7 +179,8 @@ func startAndAwait(t *testing.T, r *running) {
 	select {
 	case <-out.done:
 	case <-time.After(deadline):
-		t.Errorf("the program is not ready: %s", r.err.String())
+		_ = r.Process.Kill()
+		t.Fatalf("the program is not ready%s", r.waitLoosely(t).tail())
 	}
 }
 
