@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/rootfs/unpack"
 )
 
@@ -135,6 +136,7 @@ type arena struct {
 
 func newArena(tb testing.TB) *arena {
 	tb.Helper()
+	hosttest.Sealed(tb)
 	a := &arena{tb: tb, dir: tb.TempDir()}
 	for _, d := range []string{"root", "outside"} {
 		must(tb, os.Mkdir(filepath.Join(a.dir, d), 0o755))

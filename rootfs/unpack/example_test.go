@@ -16,8 +16,8 @@ import (
 func ExampleTar() {
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
-	w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "up", Linkname: "../../etc"})
-	w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "up/passwd", Mode: 0o644})
+	w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "up", Linkname: "../outside"})
+	w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "up/file", Mode: 0o644})
 	w.Close()
 
 	path, err := os.MkdirTemp("", "root")
@@ -37,6 +37,6 @@ func ExampleTar() {
 	}
 	fmt.Printf("%+v\n", stats)
 	// Output:
-	// 1 "up/passwd" true
-	// {Entries:2 Implied:0 Bytes:9 Skipped:0}
+	// 1 "up/file" true
+	// {Entries:2 Implied:0 Bytes:10 Skipped:0}
 }

@@ -210,6 +210,7 @@ func TestErrorText(t *testing.T) {
 // O_PATH descriptor only.
 func detachedTmpfs(t *testing.T, size string) *os.File {
 	t.Helper()
+	hosttest.Sealed(t)
 	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		hosttest.Lack(t, "a tmpfs to mount: %v", err)
