@@ -100,6 +100,25 @@ integration: ## Drive the finished program from outside, under a watchdog
 	@mkdir -p .cache
 	go run ./integration/watchdog -timeout 20m -dump .cache/integration.dump -- go test -count=1 -timeout 0 ./integration/...
 
+# What `make vm` runs, where, and with which flags of vmrun.
+VMPACKAGES ?= $$(go list ./... | grep -Ev '^sandboxd/(integration|vm|internal)')
+VMFLAGS ?=
+VMTEST ?=
+
+.PHONY: vm
+vm: .cache/vmrun .cache/vmroot.img bin/sandboxd ## Run the tests of VMPACKAGES in a guest (VMFLAGS="--kernel 6.12 --as user", VMTEST="-run X")
+	SANDBOXD_BINARY=$(CURDIR)/bin/sandboxd go test -count=1 -p 1 -timeout 20m -exec "$(CURDIR)/.cache/vmrun --smp 2 --memory 2g \
+		--disk $(CURDIR)/.cache/vmroot.img:/ --file $(CURDIR) --env SANDBOXD_BINARY --env SANDBOXD_MUST_WORK $(VMFLAGS)" $(VMTEST) $(VMPACKAGES)
+
+.PHONY: .cache/vmrun
+.cache/vmrun:
+	@mkdir -p .cache
+	go build -o $@ ./integration/vmrun
+
+.cache/vmroot.img: integration/vmroot.sh scripts/packages.txt
+	@mkdir -p .cache
+	integration/vmroot.sh $@
+
 .PHONY: vuln
 vuln: $(TOOLS)/.built ## Look for known vulnerabilities that the code reaches
 	@scripts/vuln.sh $(TOOLS)/govulncheck

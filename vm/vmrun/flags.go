@@ -39,7 +39,8 @@ Guest
   --emulate             do not use KVM
 
 Program
-  --file PATH[:GUEST]   pack a file or directory of this host; may repeat
+  --file PATH[:GUEST]   pack a file or directory of this host, without what is hidden
+                        below it (.git); may repeat
   --env KEY[=VALUE]     environment; KEY alone passes the caller's; may repeat
   --return PATH         send this file or directory back afterwards; may repeat
   --timeout TIME        end it (default 10m; of a Go test its own and a minute)

@@ -116,7 +116,8 @@ func packInto(f *os.File, o *options, init, modules string) (*job, error) {
 	return j, w.Close()
 }
 
-// addTree packs a file or a directory with everything below it but .git.
+// addTree packs a file or a directory with everything below it but what is
+// hidden: .git, .cache and their like are the host's.
 func addTree(w *initramfs.Writer, host, guest string) error {
 	return filepath.WalkDir(host, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -128,8 +129,11 @@ func addTree(w *initramfs.Writer, host, guest string) error {
 		}
 		f := initramfs.File{Path: guest + strings.TrimPrefix(path, host), Mode: uint32(info.Mode().Perm())}
 		switch {
-		case d.IsDir() && d.Name() == ".git" && path != host:
-			return filepath.SkipDir
+		case d.Name()[0] == '.' && path != host:
+			if d.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
 		case d.IsDir():
 			f.Mode |= unix.S_IFDIR
 		case d.Type() == fs.ModeSymlink && path == host:
