@@ -75,7 +75,13 @@ func (e *StepError) hint() string {
 		return "the writable layer is too small for the sandbox's own directories; raise --disk or --disk-inodes"
 	case is(plan.Mkdir, syscall.EROFS), is(plan.WriteFile, syscall.EROFS):
 		return "the target lies in a read-only part of the root; choose one elsewhere, such as /mnt or /data"
-	case is(plan.Mkdir, syscall.ENOTDIR), is(plan.WriteFile, syscall.ENOTDIR), is(plan.Attach, syscall.ENOTDIR, syscall.EISDIR, syscall.EINVAL):
+	case is(plan.Mkdir, syscall.ENOTDIR), is(plan.WriteFile, syscall.ENOTDIR):
+		return "a file where a directory belongs"
+	case is(plan.Mkdir, syscall.ENOENT):
+		return "a symbolic link to nowhere where a directory belongs"
+	case is(plan.WriteFile, syscall.EISDIR):
+		return "a directory where a file belongs"
+	case is(plan.Attach, syscall.ENOTDIR, syscall.EINVAL):
 		return "a file and a directory meet at this path"
 	case is(plan.Attach, syscall.ELOOP):
 		return "the root has a symbolic link where the sandbox mounts its own; replace it by a directory"

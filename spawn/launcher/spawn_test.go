@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -297,7 +298,7 @@ func TestDotDotWhileOthersRename(t *testing.T) {
 			}
 		}
 	})
-	path := strings.Repeat("/usr/..", 200) + dir + "/made"
+	path := strings.Repeat("/usr/..", 20) + dir + "/made"
 	for range spawntest.Rounds(300, 30000) {
 		if _, err := l.Run([]plan.Step{step(plan.Mkdir, []uint64{plan.Cwd, 0o755, plan.NoID, plan.NoID, plan.Exist}, path)}); err != nil {
 			t.Error(err)
@@ -306,6 +307,24 @@ func TestDotDotWhileOthersRename(t *testing.T) {
 	}
 	cancel()
 	group.Wait()
+}
+
+// A tree taken from below a root comes from below it, whatever its links say.
+func TestOpenTreeStaysBelow(t *testing.T) {
+	l := watched(t)
+	dir, outside := spawntest.Dir(t), spawntest.Dir(t)
+	if err := errors.Join(os.Mkdir(dir+"/in", 0o755), os.Symlink(outside, dir+"/abs"), os.Symlink("../"+filepath.Base(outside), dir+"/up"), os.Symlink("/in", dir+"/ok")); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]error{"/in": nil, "/ok": nil, "/..": nil, "/abs": unix.ENOENT, "/up": unix.ENOENT} {
+		_, err := l.Run([]plan.Step{
+			step(plan.OpenFile, []uint64{3, unix.O_PATH | unix.O_DIRECTORY}, dir),
+			step(plan.OpenTree, []uint64{4, 0, 0, 0, 3}, path),
+		})
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", path, err, want)
+		}
+	}
 }
 
 func files(t testing.TB, dir string) []string {

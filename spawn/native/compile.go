@@ -75,8 +75,8 @@ func (s *steps) fsmount(slot, attrs uint64, fstype string, options ...string) {
 	s.add(plan.Fsmount, n(slot, attrs), fstype, b.String())
 }
 
-func (s *steps) openTree(slot, flags, set uint64, p string) {
-	s.add(plan.OpenTree, n(slot, flags, set, 0, 0), p)
+func (s *steps) openTree(slot, flags, set, root uint64, p string) {
+	s.add(plan.OpenTree, n(slot, flags, set, 0, root), p)
 }
 
 func (s *steps) attach(root, mount, resolve uint64, target string) {
@@ -178,18 +178,23 @@ func (t template) before(id spawn.Identity) []plan.Step {
 	s.fsmount(slotMount, inert|unix.MOUNT_ATTR_RDONLY, "proc")
 	s.attach(plan.Cwd, slotMount, noLinks, "/proc")
 	for _, m := range masks() {
-		s.openTree(slotMount, 0, 0, m.with)
+		s.openTree(slotMount, 0, 0, plan.Cwd, m.with)
 		s.attach(plan.Cwd, slotMount, noLinks, m.path)
 	}
 	s.fsmount(slotMount, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "devpts", "newinstance", "ptmxmode=0666", "mode=0620")
 	s.attach(plan.Cwd, slotMount, noLinks, "/dev/pts")
 	s.attach(plan.Cwd, slotSocket, noLinks, socketPath)
 	if !r.Alone { // nobody needs to see the names of the others' sockets
-		s.openTree(slotMount, 0, 0, emptyDir)
+		s.openTree(slotMount, 0, 0, plan.Cwd, emptyDir)
 		s.attach(plan.Cwd, slotMount, noLinks, socketDir)
 	}
 	if !r.Root.Writable {
 		s.add(plan.Setattr, n(plan.Cwd, 0, unix.MOUNT_ATTR_RDONLY, 0), "/")
+	}
+	if t.own {
+		for _, d := range ourDirs {
+			s.add(plan.Setattr, n(plan.Cwd, 0, unix.MOUNT_ATTR_RDONLY, 0), d)
+		}
 	}
 	if t.freshNetns() {
 		s.add(plan.NetnsJoin, nil)
@@ -211,7 +216,7 @@ func (t template) private(s *steps) {
 	dir("shm", 0o1777)
 	dir("tmp", 0o1777)
 	for _, b := range [][2]string{{"home", rootfs.Home}, {"shm", "/dev/shm"}, {"tmp", "/tmp"}} {
-		s.openTree(slotMount, 0, 0, "/tmp/"+b[0])
+		s.openTree(slotMount, 0, 0, plan.Cwd, "/tmp/"+b[0])
 		s.attach(plan.Cwd, slotMount, noLinks, b[1])
 	}
 }
@@ -251,6 +256,10 @@ var masks = sync.OnceValue(func() []mask {
 	}
 	return m
 })
+
+// ourDirs are mounts of our own in a root of the user's: neither devices nor
+// sockets lie among the user's files, where a link could lead them elsewhere.
+var ourDirs = []string{"/dev", "/run/sandboxd"}
 
 // emptyDir of the skeleton covers directories.
 const emptyDir = "/run/sandboxd/empty"

@@ -3,6 +3,7 @@ package native
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,7 +36,7 @@ func (t template) setup(netnsBegun bool) ([]plan.Step, error) {
 	}
 	t.skeleton(&s, root)
 	for _, p := range []string{emptyDir, "/dev/null"} { // covers are cloned from here, and read-only because these are
-		s.add(plan.OpenTree, n(slotBind, 0, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID, 0, 0), coverSource(root, p))
+		s.openTree(slotBind, 0, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID, root, p)
 		s.attach(root, slotBind, noLinks, p)
 	}
 	for _, m := range r.Mounts {
@@ -43,10 +44,10 @@ func (t template) setup(netnsBegun bool) ([]plan.Step, error) {
 			return nil, err
 		}
 	}
-	s.openTree(slotBind, 0, 0, "/proc")
+	s.openTree(slotBind, 0, 0, plan.Cwd, "/proc")
 	s.attach(root, slotBind, noLinks, "/proc")
 	if r.Root.Writable {
-		s.openTree(slotBind, 0, 0, stageAt+"/scratch")
+		s.openTree(slotBind, 0, 0, slotStage, "/scratch")
 		s.attach(root, slotBind, noLinks, "/tmp")
 	}
 	s.add(plan.Pivot, n(root))
@@ -57,14 +58,6 @@ func (t template) setup(netnsBegun bool) ([]plan.Step, error) {
 	return s, nil
 }
 
-// coverSource is where the launcher sees p of the root before the pivot.
-func coverSource(root uint64, p string) string {
-	if root == slotRoot {
-		return stageAt + "/root" + p
-	}
-	return stageAt + p
-}
-
 // overlay makes the root out of the user's tree and a layer of our own, which
 // holds the mount points and, with a writable root, the actor's changes.
 func (t template) overlay(s *steps) error {
@@ -72,16 +65,16 @@ func (t template) overlay(s *steps) error {
 	for _, d := range []string{"/lower", "/scratch", "/root", "/u", "/w"} {
 		s.mkdir(slotStage, d, 0o755)
 	}
-	lower := t.r.Root.Path
+	lower, tree := t.r.Root.Path, uint64(slotTree)
 	if t.r.Root.Kind == rootfs.Tar {
-		s.add(plan.OpenTree, n(slotTree, plan.Empty, hidden, 0, slotFiles), "")
+		tree = slotFiles
 	} else {
-		s.openTree(slotTree, t.whole(), hidden, lower)
+		s.openTree(slotTree, t.whole(), hidden, plan.Cwd, lower)
 	}
-	if err := t.idmap(s, slotTree, lower); err != nil {
+	if err := t.idmap(s, tree, lower); err != nil {
 		return err
 	}
-	s.attach(slotStage, slotTree, 0, "/lower")
+	s.attach(slotStage, tree, 0, "/lower")
 	if t.r.Root.Writable {
 		t.scratch(s)
 		s.attach(slotStage, plan.SlotScratch, 0, "/scratch")
@@ -142,7 +135,7 @@ func (t template) scratch(s *steps) {
 func (t template) skeleton(s *steps, root uint64) {
 	r := t.r
 	for _, e := range rootfs.Skeleton(r.Root, rootfs.Identity{UID: r.UID, GID: r.GID, Hostname: r.Hostname, HostNetwork: r.HostNetwork}) {
-		if e.Path == "/dev" && t.own { // devices never lie among the user's files
+		if t.own && slices.Contains(ourDirs, e.Path) {
 			s.mkdir(root, e.Path, e.Mode)
 			s.fsmount(slotBind, hidden&^unix.MOUNT_ATTR_NODEV, "tmpfs", "mode=0755", "size=64k", "nr_inodes=64")
 			s.attach(root, slotBind, noLinks, e.Path)
@@ -152,7 +145,7 @@ func (t template) skeleton(s *steps, root uint64) {
 		case unix.S_IFDIR:
 			s.mkdir(root, e.Path, e.Mode|0o100)
 			if e.Source != "" {
-				s.openTree(slotBind, plan.Recursive, fixed, e.Source)
+				s.openTree(slotBind, plan.Recursive, fixed, plan.Cwd, e.Source)
 				s.attach(root, slotBind, 0, e.Path)
 			}
 		case unix.S_IFLNK:
@@ -163,12 +156,12 @@ func (t template) skeleton(s *steps, root uint64) {
 				continue
 			}
 			s.add(plan.WriteFile, n(root, 0o666, plan.Exist), e.Path, "")
-			s.openTree(slotBind, 0, 0, e.Path)
+			s.openTree(slotBind, 0, 0, plan.Cwd, e.Path)
 			s.attach(root, slotBind, noLinks, e.Path)
 		case unix.S_IFREG:
 			s.add(plan.WriteFile, n(root, uint64(e.Mode&0o777), plan.Exist), e.Path, e.Text)
 			if e.Source != "" {
-				s.openTree(slotBind, 0, fixed, e.Source)
+				s.openTree(slotBind, 0, fixed, plan.Cwd, e.Source)
 				s.attach(root, slotBind, 0, e.Path)
 			}
 		}
@@ -196,7 +189,7 @@ func (t template) mount(s *steps, root uint64, m rootfs.Mount) error {
 	if !m.Writable {
 		attrs = fixed
 	}
-	s.openTree(slotBind, t.whole(), attrs, m.Source)
+	s.openTree(slotBind, t.whole(), attrs, plan.Cwd, m.Source)
 	if err := t.idmap(s, slotBind, m.Source); err != nil {
 		return err
 	}

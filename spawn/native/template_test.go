@@ -1,8 +1,6 @@
 package native_test
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -373,87 +371,6 @@ func TestTimeNamespace(t *testing.T) {
 		return r
 	}()); !errors.Is(err, unix.ENOENT) { // the error crosses to another image of memory
 		t.Error(err)
-	}
-}
-
-// archive is a root in a file.
-func archive(t *testing.T) string {
-	t.Helper()
-	program, err := os.ReadFile(busybox(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, h := range []*tar.Header{
-		{Name: "bin/", Mode: 0o755, Typeflag: tar.TypeDir},
-		{Name: "bin/busybox", Mode: 0o755, Size: int64(len(program))},
-		{Name: "bin/sh", Typeflag: tar.TypeSymlink, Linkname: "busybox"},
-		{Name: "file", Mode: 0o644, Size: 5},
-	} {
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		content := program
-		if h.Size == 5 {
-			content = []byte("old\n\n")
-		}
-		if h.Size > 0 {
-			if _, err := w.Write(content); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	name := filepath.Join(spawntest.Dir(t), "root.tar")
-	if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
-
-func TestRoots(t *testing.T) {
-	b := watched(t)
-	tarball := archive(t)
-	dir := spawntest.Dir(t)
-	if out, err := exec.Command("tar", "-xf", tarball, "-C", dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	const script = "cat /file; echo new >/file && cat /file; echo made >/made && cat /made; /bin/busybox ls -d /proc/1 /dev/null"
-	for _, root := range []rootfs.Source{
-		{Kind: rootfs.Dir, Path: dir},
-		{Kind: rootfs.Dir, Path: dir, Writable: true},
-		{Kind: rootfs.Tar, Path: tarball},
-		{Kind: rootfs.Tar, Path: tarball, Writable: true},
-	} {
-		r := request(t)
-		r.Root, r.Scratch = root, spawn.Scratch{Bytes: 16 << 20, Inodes: 512}
-		out := startable(t, r, "/bin/sh", "-c", strings.ReplaceAll(script, "cat", "/bin/busybox cat"))
-		p, err := b.Start(bounded(t), r)
-		if err != nil {
-			t.Errorf("%+v: %v", root, err)
-			continue
-		}
-		exit, err := p.Wait(bounded(t))
-		if err != nil {
-			t.Error(err)
-		}
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-		text := out()
-		changed := strings.Contains(text, "old\n\nnew\nmade\n")
-		if !strings.HasPrefix(text, "old\n") || changed != root.Writable || !strings.Contains(text, "/dev/null\n/proc/1") || exit.Status != 0 {
-			t.Errorf("%+v: %+v, %q", root, exit, text)
-		}
-	}
-	if b, err := os.ReadFile(dir + "/file"); err != nil || string(b) != "old\n\n" {
-		t.Errorf("the root's own file is %q, %v", b, err)
-	}
-	if _, err := os.Stat(dir + "/made"); err == nil {
-		t.Error("the program made a file in the user's directory")
 	}
 }
 

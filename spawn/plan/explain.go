@@ -21,7 +21,7 @@ var meaning = [kindEnd]struct {
 }{
 	MountPrivate:     {name: "mount-private"},
 	Fsmount:          {"fsmount", "slot:s attrs:x", "type:t options:l"},
-	OpenTree:         {"open-tree", "slot:s flags:x set:x clear:x source:s", "path:t"},
+	OpenTree:         {"open-tree", "slot:s flags:x set:x clear:x root:s", "path:t"},
 	Attach:           {"attach", "root:s mount:s resolve:x", "target:t"},
 	Setattr:          {"setattr", "root:s flags:x set:x clear:x", "path:t"},
 	Mkdir:            {"mkdir", "root:s mode:o uid:i gid:i flags:x", "path:t"},

@@ -30,7 +30,7 @@ const (
 	_                Kind = iota
 	MountPrivate          // make every mount of this namespace private
 	Fsmount               // n0 slot, n1 mount attributes; s0 type, s1 options "key\0value\0…": a new superblock, detached
-	OpenTree              // n0 slot, n1 flags, n2 attributes to set, n3 to clear, n4 source slot with Empty; s0 path: a detached bind
+	OpenTree              // n0 slot, n1 flags, n2 attributes to set, n3 to clear, n4 root; s0 path (root; with Cwd, any of the process): a detached bind
 	Attach                // n0 root, n1 mount slot, n2 extra RESOLVE_ flags; s0 target (root)
 	Setattr               // n0 root, n1 Recursive or 0, n2 set, n3 clear; s0 path (root)
 	Mkdir                 // n0 root, n1 mode, n2 uid, n3 gid (NoID: leave), n4 flags; s0 path (root)
@@ -95,7 +95,6 @@ const NoID = ^uint64(0)
 const (
 	Recursive = 1 << iota // OpenTree: submounts too
 	Optional              // LandlockPath: an absent path is skipped
-	Empty                 // OpenTree: clone the tree that slot n4 refers to
 	Exist                 // Mkdir, WriteFile: may exist already
 )
 

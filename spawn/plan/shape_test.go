@@ -84,7 +84,7 @@ func TestInitAgreesOnNumbers(t *testing.T) {
 		constants[m[1]] = n
 	}
 	for name, want := range map[string]uint64{
-		"RECURSIVE": Recursive, "OPTIONAL": Optional, "EMPTY": Empty, "EXIST": Exist,
+		"RECURSIVE": Recursive, "OPTIONAL": Optional, "EXIST": Exist,
 		"SLOT_CWD": Cwd, "SLOT_REQUEST": SlotRequest, "SLOT_LISTEN": SlotListen, "SLOT_SCRATCH": SlotScratch,
 	} {
 		if got, ok := constants[name]; !ok || got != want {

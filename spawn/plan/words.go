@@ -69,9 +69,6 @@ func (s Step) Words() string {
 		return s.String()
 	}
 	text := words[s.Kind]
-	if s.Kind == OpenTree && len(s.Nums) > 1 && s.Nums[1]&Empty != 0 {
-		text = "take hold of the unpacked archive"
-	}
 	for _, f := range s.Fields() {
 		text = strings.ReplaceAll(text, "{"+f.Name+"}", s.plain(f))
 	}

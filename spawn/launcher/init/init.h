@@ -12,7 +12,7 @@ enum kind {
 	SECCOMP, CLOSE_FROM, CONFINED, EXEC, KIND_END
 };
 
-enum { RECURSIVE = 1, OPTIONAL = 2, EMPTY = 4, EXIST = 8 };   // flags of OPEN_TREE, MKDIR, WRITE_FILE, LANDLOCK_PATH
+enum { RECURSIVE = 1, OPTIONAL = 2, EXIST = 4 };   // flags of OPEN_TREE, MKDIR, WRITE_FILE, LANDLOCK_PATH
 enum { SLOTS = 64, SLOT_CWD = 255 };                            // SLOT_CWD: the executing process's "/"
 enum { SLOT_REQUEST = 16, SLOT_LISTEN = 40, SLOT_SCRATCH = 41 }; // SLOT_REQUEST…: descriptors of the request; the two are sent back
 enum { SECTION_SETUP, SECTION_PREPARE, SECTION_BEFORE, SECTION_AFTER };

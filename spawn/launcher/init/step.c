@@ -68,8 +68,13 @@ out:
 
 static long do_open_tree(struct ctx *c, struct step *s) {
 	u32 flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (s->n[1] & RECURSIVE ? AT_RECURSIVE : 0);
-	long fd = s->n[1] & EMPTY ? sys(__NR_open_tree, slot(c, s->n[4]), "", flags | AT_EMPTY_PATH)
-				  : sys(__NR_open_tree, AT_FDCWD_, s->s[0], flags);
+	long fd, at;
+	if (s->n[4] == SLOT_CWD) fd = sys(__NR_open_tree, AT_FDCWD_, s->s[0], flags);
+	else {
+		if ((at = resolve(slot(c, s->n[4]), s->s[0], O_PATH, 0)) < 0) return at;
+		fd = sys(__NR_open_tree, at, "", flags | AT_EMPTY_PATH);
+		sys(__NR_close, at);
+	}
 	long r = set_slot(c, s->n[0], fd);
 	if (r || !(s->n[2] | s->n[3])) return r;
 	struct mount_attr a = {.attr_set = s->n[2], .attr_clr = s->n[3]};
@@ -93,6 +98,15 @@ static long do_setattr(struct ctx *c, struct step *s) {
 	return r;
 }
 
+// directory returns 0 if path, which is base in dir, leads to one.
+static long directory(int dir, const char *base, int root, const char *path) {
+	long fd = sys(__NR_openat, dir, base, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (fd < 0) fd = resolve(root, path, O_PATH | O_DIRECTORY, 0); // perhaps behind a link of the tree's own
+	if (fd < 0) return fd;
+	sys(__NR_close, fd);
+	return 0;
+}
+
 // do_make serves the four steps that create one name below a root.
 static long do_make(struct ctx *c, struct step *s) {
 	const char *base;
@@ -101,14 +115,14 @@ static long do_make(struct ctx *c, struct step *s) {
 	switch (s->kind) {
 	case MKDIR:
 		r = sys(__NR_mkdirat, dir, base, s->n[1]);
-		if (r == -EEXIST && s->n[4] & EXIST) r = 0;
+		if (r == -EEXIST && s->n[4] & EXIST) r = directory(dir, base, slot(c, s->n[0]), s->s[0]);
 		else if (r == 0 && s->n[2] != ~0ul) r = sys(__NR_fchownat, dir, base, s->n[2], s->n[3], AT_SYMLINK_NOFOLLOW);
 		break;
 	case SYMLINK: r = sys(__NR_symlinkat, s->s[0], dir, base); break;
 	case MKNOD: r = sys(__NR_mknodat, dir, base, s->n[1], s->n[2]); break;
 	case WRITE_FILE:
 		r = sys(__NR_openat, dir, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, s->n[1]);
-		if (r == -EEXIST && s->n[2] & EXIST) { r = 0; break; }
+		if (r == -EEXIST && s->n[2] & EXIST) { r = directory(dir, base, slot(c, s->n[0]), s->s[0]) ? 0 : -EISDIR; break; }
 		if (r < 0) break;
 		long fd = r, w = s->len[1] ? sys(__NR_write, fd, s->s[1], s->len[1]) : 0;
 		r = w < 0 ? w : w != s->len[1] ? -ENOSPC : 0;

@@ -1,0 +1,167 @@
+package native_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/rootfs"
+	"sandboxd/spawn"
+	"sandboxd/spawn/spawntest"
+)
+
+// archive is a root in a file.
+func archive(t *testing.T) string {
+	t.Helper()
+	program, err := os.ReadFile(busybox(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range []*tar.Header{
+		{Name: "bin/", Mode: 0o755, Typeflag: tar.TypeDir},
+		{Name: "bin/busybox", Mode: 0o755, Size: int64(len(program))},
+		{Name: "bin/sh", Typeflag: tar.TypeSymlink, Linkname: "busybox"},
+		{Name: "file", Mode: 0o644, Size: 5},
+	} {
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		content := program
+		if h.Size == 5 {
+			content = []byte("old\n\n")
+		}
+		if h.Size > 0 {
+			if _, err := w.Write(content); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(spawntest.Dir(t), "root.tar")
+	if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestRoots(t *testing.T) {
+	b := watched(t)
+	tarball := archive(t)
+	dir := spawntest.Dir(t)
+	if out, err := exec.Command("tar", "-xf", tarball, "-C", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	const script = "cat /file; echo new >/file && cat /file; echo made >/made && cat /made; /bin/busybox ls -d /proc/1 /dev/null"
+	for _, root := range []rootfs.Source{
+		{Kind: rootfs.Dir, Path: dir},
+		{Kind: rootfs.Dir, Path: dir, Writable: true},
+		{Kind: rootfs.Tar, Path: tarball},
+		{Kind: rootfs.Tar, Path: tarball, Writable: true},
+	} {
+		r := request(t)
+		r.Root, r.Scratch = root, spawn.Scratch{Bytes: 16 << 20, Inodes: 512}
+		out := startable(t, r, "/bin/sh", "-c", strings.ReplaceAll(script, "cat", "/bin/busybox cat"))
+		p, err := b.Start(bounded(t), r)
+		if err != nil {
+			t.Errorf("%+v: %v", root, err)
+			continue
+		}
+		exit, err := p.Wait(bounded(t))
+		if err != nil {
+			t.Error(err)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		text := out()
+		changed := strings.Contains(text, "old\n\nnew\nmade\n")
+		if !strings.HasPrefix(text, "old\n") || changed != root.Writable || !strings.Contains(text, "/dev/null\n/proc/1") || exit.Status != 0 {
+			t.Errorf("%+v: %+v, %q", root, exit, text)
+		}
+	}
+	if b, err := os.ReadFile(dir + "/file"); err != nil || string(b) != "old\n\n" {
+		t.Errorf("the root's own file is %q, %v", b, err)
+	}
+	if _, err := os.Stat(dir + "/made"); err == nil {
+		t.Error("the program made a file in the user's directory")
+	}
+}
+
+// A root that has links or files where the sandbox makes its own is refused, or
+// they are left aside: nothing is made where they lead to.
+func TestHostileRoots(t *testing.T) {
+	b := watched(t)
+	program, err := os.ReadFile(busybox(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		path, text string // a link, or with "" a file
+		want       error
+	}{
+		"sockets":           {"run/sandboxd/s", "HOST", nil},
+		"sockets, to it":    {"run/sandboxd/s", "/in", nil},
+		"empty":             {"run/sandboxd/empty", "HOST", nil},
+		"peer":              {"run/sandboxd/peer.sock", "HOST/victim", nil},
+		"ours, to nowhere":  {"run/sandboxd", "HOST", unix.ENOENT},
+		"ours, to it":       {"run/sandboxd", "/in", unix.ELOOP},
+		"run, to it":        {"run", "in", unix.ELOOP},
+		"run, to nowhere":   {"run", "HOST", unix.ENOENT},
+		"dev":               {"dev", "/in", unix.ELOOP},
+		"proc":              {"proc", "in", unix.ELOOP},
+		"tmp":               {"tmp", "/in", unix.ELOOP},
+		"dev is a file":     {"dev", "", unix.ENOTDIR},
+		"sockets in a file": {"run", "", unix.ENOTDIR},
+	} {
+		for _, alone := range []bool{false, true} {
+			host, dir, in := spawntest.Dir(t), spawntest.Dir(t), spawntest.Dir(t)
+			victim := filepath.Join(host, "victim")
+			at := filepath.Join(dir, c.path)
+			err := errors.Join(os.WriteFile(victim, nil, 0o666), os.Mkdir(dir+"/bin", 0o755), os.Mkdir(dir+"/in", 0o755), os.WriteFile(dir+"/bin/sh", program, 0o755), os.MkdirAll(filepath.Dir(at), 0o755))
+			if c.text == "" {
+				err = errors.Join(err, os.WriteFile(at, nil, 0o644))
+			} else {
+				err = errors.Join(err, os.Symlink(strings.Replace(c.text, "HOST", host, 1), at))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := request(t)
+			r.Root, r.Alone = rootfs.Source{Kind: rootfs.Dir, Path: dir}, alone
+			r.Mounts = []rootfs.Mount{{Source: in, Target: "/in", Writable: true}}
+			// A link to a directory that is let in is not followed by the sandbox's own either.
+			out := startable(t, r, "/bin/sh", "-c", "ls -A /in; echo x 2>/dev/null >/run/sandboxd/x || echo x 2>/dev/null >/dev/x || echo ended")
+			p, err := b.Start(bounded(t), r)
+			if !errors.Is(err, c.want) || err != nil && c.want == nil {
+				t.Errorf("%s, alone %v: %v, want %v", name, alone, err, c.want)
+			}
+			if err == nil {
+				if _, err := p.Wait(bounded(t)); err != nil {
+					t.Error(err)
+				}
+				if err := p.Close(); err != nil {
+					t.Error(err)
+				}
+				if text := out(); text != "ended\n" {
+					t.Errorf("%s, alone %v: %q", name, alone, text)
+				}
+			}
+			for d, want := range map[string]int{host: 1, in: 0} {
+				if list, err := os.ReadDir(d); err != nil || len(list) != want {
+					t.Errorf("%s, alone %v: made on the host: %v, %v", name, alone, list, err)
+				}
+			}
+		}
+	}
+}
