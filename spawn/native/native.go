@@ -411,6 +411,17 @@ func flat(maps []launcher.IDMap) []string {
 	return s
 }
 
+// archiveBytes is what an unpacked archive may hold: it is in memory, and no
+// limit of the actor's counts it. It may have a file for every 4 KiB of that.
+var archiveBytes = func() int64 {
+	limit := int64(2 << 30)
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		limit = min(limit, int64(info.Totalram)*int64(info.Unit)/2)
+	}
+	return limit
+}
+
 // unpack fills a tmpfs of the launcher's with an archive. We write through its
 // descriptor: it has no name on the host, and it goes with the actor.
 func (b *Backend) unpack(ctx context.Context, l *launcher.Launcher, archive string) (*os.File, error) {
@@ -420,7 +431,9 @@ func (b *Backend) unpack(ctx context.Context, l *launcher.Launcher, archive stri
 	}
 	defer f.Close()
 	var s steps
-	s.fsmount(plan.SlotListen, hidden, "tmpfs", "mode=0755")
+	bytes := archiveBytes()
+	files := bytes >> 12
+	s.fsmount(plan.SlotListen, hidden, "tmpfs", "mode=0755", "size="+strconv.FormatInt(bytes, 10), "nr_inodes="+strconv.FormatInt(files+1, 10))
 	fds, err := l.Run(s)
 	if err == nil && len(fds) == 0 {
 		err = unix.EMFILE
@@ -429,8 +442,11 @@ func (b *Backend) unpack(ctx context.Context, l *launcher.Launcher, archive stri
 		return nil, spawn.NewStepError(err, s)
 	}
 	tree := os.NewFile(uintptr(fds[0]), "root")
-	if _, err := unpack.Tar(ctx, tree, f, unpack.Options{Readable: b.rootless}); err != nil {
+	if _, err := unpack.Tar(ctx, tree, f, unpack.Options{Bytes: bytes, Entries: int(files), Readable: b.rootless}); err != nil {
 		tree.Close()
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unpack.ErrTooLarge) || errors.Is(err, unpack.ErrTooMany) {
+			err = fmt.Errorf("%w (an archive is unpacked into memory, %d MiB and %d files at most; unpack a larger one yourself and name the directory)", err, bytes>>20, files)
+		}
 		return nil, fmt.Errorf("root %s: %w", archive, err)
 	}
 	return tree, nil

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sandboxd/rootfs"
+	"sandboxd/rootfs/unpack"
 	"sandboxd/spawn"
+	"sandboxd/spawn/native"
 	"sandboxd/spawn/spawntest"
 )
 
@@ -95,6 +98,42 @@ func TestRoots(t *testing.T) {
 	}
 	if _, err := os.Stat(dir + "/made"); err == nil {
 		t.Error("the program made a file in the user's directory")
+	}
+}
+
+// What an archive unpacks to is memory of the host's that no actor's limit counts.
+func TestArchiveLimits(t *testing.T) {
+	b := watched(t)
+	t.Cleanup(native.SetArchiveBytes(1 << 20))
+	for name, c := range map[string]struct {
+		files, size int
+		want        error
+	}{
+		"fits":           {200, 4096, unix.ENOENT}, // there is no program in it
+		"bytes":          {1, 1<<20 + 1, unpack.ErrTooLarge},
+		"bytes in pages": {200, 5000, unix.ENOSPC},
+		"files":          {300, 0, unpack.ErrTooMany},
+	} {
+		file := filepath.Join(spawntest.Dir(t), "root.tar")
+		f, err := os.Create(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := tar.NewWriter(f)
+		for i := range c.files {
+			err = errors.Join(err, w.WriteHeader(&tar.Header{Name: fmt.Sprint(i), Mode: 0o644, Size: int64(c.size)}))
+			_, werr := w.Write(make([]byte, c.size))
+			err = errors.Join(err, werr)
+		}
+		if err := errors.Join(err, w.Close(), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		r := request(t)
+		r.Root = rootfs.Source{Kind: rootfs.Tar, Path: file}
+		startable(t, r, "/none")
+		if p, err := b.Start(bounded(t), r); !errors.Is(err, c.want) || p != nil {
+			t.Errorf("%s: %v, %v, want %v", name, p, err, c.want)
+		}
 	}
 }
 
