@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -118,12 +119,37 @@ func (m Mount) Check() error {
 			return fmt.Errorf("%w: target %q would cover %s, which the sandbox makes itself; name another target, such as /data", ErrMount, m.Target, r)
 		}
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(m.Source, &fs); err != nil {
-		return fmt.Errorf("%w: source: stat %s: %w", ErrMount, m.Source, err)
+	if err := showable(m.Source); err != nil {
+		return fmt.Errorf("%w: source %q %w", ErrMount, m.Source, err)
 	}
-	if fs.Type == unix.PROC_SUPER_MAGIC {
-		return fmt.Errorf("%w: source %q would show the host's processes; the sandbox has a /proc of its own", ErrMount, m.Source)
+	return nil
+}
+
+// Check refuses a root that must not be.
+func (s Source) Check() error {
+	if s.Kind != Dir {
+		return nil
+	}
+	if err := showable(s.Path); err != nil {
+		return fmt.Errorf("root %q %w; name another directory, or host for the system's own", s.Path, err)
+	}
+	return nil
+}
+
+// showable refuses a tree of the host's that no sandbox may have. The error follows its name.
+func showable(p string) error {
+	real, err := filepath.EvalSymlinks(p)
+	var fs unix.Statfs_t
+	if err == nil {
+		err = unix.Statfs(real, &fs)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot be used: %w", err)
+	case fs.Type == unix.PROC_SUPER_MAGIC:
+		return errors.New("would show the host's processes; the sandbox has a /proc of its own")
+	case strings.HasPrefix(real+"/", "/sys/"):
+		return errors.New("lies in /sys, where the sandbox is built")
 	}
 	return nil
 }

@@ -37,6 +37,16 @@ func TestParse(t *testing.T) {
 
 func TestParseMount(t *testing.T) {
 	dir := t.TempDir()
+	if err := errors.Join(os.Symlink("/proc", dir+"/proc"), os.Symlink("/sys/kernel", dir+"/sys")); err != nil {
+		t.Fatal(err)
+	}
+	for p, want := range map[string]string{
+		dir: "", dir + "/proc": "host's processes", dir + "/proc/self": "host's processes", "/sys": "lies in /sys", dir + "/sys": "lies in /sys", dir + "/none": "no such file",
+	} {
+		if err := (Source{Kind: Dir, Path: p}).Check(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("root %s: %v, want %q", p, err, want)
+		}
+	}
 	for in, want := range map[string]Mount{
 		dir + ":/d": {Source: dir, Target: "/d"}, dir + ":/d/:ro": {Source: dir, Target: "/d"}, dir + ":/a/../d:rw": {Source: dir, Target: "/d", Writable: true},
 		dir + ":/tmpfoo": {Source: dir, Target: "/tmpfoo"}, dir + ":/devices": {Source: dir, Target: "/devices"},
@@ -48,6 +58,7 @@ func TestParseMount(t *testing.T) {
 	for _, in := range []string{
 		"", ":", dir, dir + ":", ":/d", dir + ":d", dir + ":/", dir + ":/..", dir + ":/d:", dir + ":/d:RW", dir + ":/d:rw:x", dir + "/none:/d",
 		dir + ":/run", dir + ":/home", dir + ":/proc", dir + ":/dev/x", dir + ":/sys", dir + ":/run/sandboxd/peer.sock", dir + ":/x/../proc", dir + ":/tmp/x", dir + ":" + Home + "/x", dir + ":/d\x00",
+		"/proc:/d", "/proc/self/net:/d", "/sys:/d", "/sys/kernel:/d:rw", dir + "/proc:/d", dir + "/sys:/d",
 	} {
 		if got, err := ParseMount(in); !errors.Is(err, ErrMount) {
 			t.Errorf("%q: %+v, %v", in, got, err)

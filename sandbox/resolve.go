@@ -75,10 +75,12 @@ func (h *Host) resolve(s Spec) (*resolved, error) {
 	if r.backend, err = h.Backend(s.Backend); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
 	}
+	err = s.Root.Check()
 	for _, m := range s.Mounts {
-		if err := m.Check(); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrSpec, err)
-		}
+		err = errors.Join(err, m.Check())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
 	}
 	if s.Root.Writable && (s.Root.Kind == rootfs.Host || s.Root.Kind == rootfs.Scratch) {
 		return nil, fmt.Errorf("%w: the %v root is always read-only; %s, /tmp and /dev/shm are writable, or give a directory or archive as root", ErrSpec, s.Root.Kind, rootfs.Home)

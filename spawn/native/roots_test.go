@@ -101,6 +101,38 @@ func TestRoots(t *testing.T) {
 	}
 }
 
+// An ordinary user's bind would take along what is mounted below, root's does not.
+func TestMountsBelow(t *testing.T) {
+	b := watched(t)
+	for name, change := range map[string]func(*spawn.Request){
+		"mount":         func(r *spawn.Request) { r.Mounts = []rootfs.Mount{{Source: "/", Target: "/d"}} },
+		"mount, behind": func(r *spawn.Request) { r.Mounts = []rootfs.Mount{{Source: "/proc/self/root", Target: "/d"}} },
+		"root":          func(r *spawn.Request) { r.Root = rootfs.Source{Kind: rootfs.Dir, Path: "/"} },
+	} {
+		r := request(t)
+		change(r)
+		out := startable(t, r, "/bin/sh", "-c", "ls -A /d/proc 2>/dev/null; test -d /proc/1")
+		p, err := b.Start(bounded(t), r)
+		if os.Geteuid() != 0 {
+			if p != nil || err == nil || !strings.Contains(err.Error(), " is mounted below it") {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		exit, err := p.Wait(bounded(t))
+		if err := errors.Join(err, p.Close()); err != nil || exit.Status != 0 {
+			t.Errorf("%s: %+v, %v", name, exit, err)
+		}
+		if text := out(); text != "" {
+			t.Errorf("%s: the host's /proc shows: %q", name, text)
+		}
+	}
+}
+
 // What an archive unpacks to is memory of the host's that no actor's limit counts.
 func TestArchiveLimits(t *testing.T) {
 	b := watched(t)

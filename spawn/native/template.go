@@ -2,7 +2,9 @@ package native
 
 import (
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,8 +70,8 @@ func (t template) overlay(s *steps) error {
 	lower, tree := t.r.Root.Path, uint64(slotTree)
 	if t.r.Root.Kind == rootfs.Tar {
 		tree = slotFiles
-	} else {
-		s.openTree(slotTree, t.whole(), hidden, plan.Cwd, lower)
+	} else if err := t.openHost(s, slotTree, hidden, lower, true); err != nil {
+		return fmt.Errorf("root %s: %w", lower, err)
 	}
 	if err := t.idmap(s, tree, lower); err != nil {
 		return err
@@ -95,13 +97,31 @@ func (t template) overlay(s *steps) error {
 	return nil
 }
 
-// whole is how a tree of the host's is cloned: an ordinary user may not leave
-// out what an administrator mounted below it.
-func (t template) whole() uint64 {
-	if t.rootless {
-		return plan.Recursive
+// openHost takes hold of a tree of the host's. An ordinary user may not leave
+// out what is mounted below it: with that, a tree is no layer of an overlay,
+// and with a /proc it would show the host's processes.
+func (t template) openHost(s *steps, slot, attrs uint64, p string, layer bool) error {
+	if !t.rootless {
+		s.openTree(slot, 0, attrs, plan.Cwd, p)
+		return nil
 	}
-	return 0
+	real, err := filepath.EvalSymlinks(p)
+	if err != nil {
+		return err
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	top := strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(strings.TrimSuffix(real, "/")) + "/"
+	for line := range strings.Lines(string(mounts)) {
+		where, what, _ := strings.Cut(line, " - ")
+		if f := strings.Fields(where); len(f) > 4 && f[4] != "/" && strings.HasPrefix(f[4], top) && (layer || strings.HasPrefix(what, "proc ")) {
+			return fmt.Errorf("%s is mounted below it, which an ordinary user cannot leave out; name a directory without mounts below it, or run as root", f[4])
+		}
+	}
+	s.openTree(slot, plan.Recursive, attrs, plan.Cwd, p)
+	return nil
 }
 
 // idmap makes what the owner of p owns on disk belong to the program. As root
@@ -189,7 +209,9 @@ func (t template) mount(s *steps, root uint64, m rootfs.Mount) error {
 	if !m.Writable {
 		attrs = fixed
 	}
-	s.openTree(slotBind, t.whole(), attrs, plan.Cwd, m.Source)
+	if err := t.openHost(s, slotBind, attrs, m.Source, false); err != nil {
+		return fmt.Errorf("mount %s: %w", m.Source, err)
+	}
 	if err := t.idmap(s, slotBind, m.Source); err != nil {
 		return err
 	}
