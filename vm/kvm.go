@@ -32,7 +32,7 @@ func KVM() (usable bool, why string) {
 func hasVirtualisation(cpuinfo []byte) bool {
 	for line := range bytes.Lines(cpuinfo) {
 		if name, flags, ok := bytes.Cut(line, []byte(":")); ok && string(bytes.TrimSpace(name)) == "flags" {
-			for _, f := range bytes.Fields(flags) {
+			for f := range bytes.FieldsSeq(flags) {
 				if s := string(f); s == "vmx" || s == "svm" {
 					return true
 				}

@@ -16,7 +16,7 @@ import (
 const sums = "sums"
 
 func writeSums(root string) error {
-	f, err := os.Create(filepath.Join(root, sums))
+	f, err := os.OpenFile(filepath.Join(root, sums), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("vm cache: %w", err)
 	}

@@ -76,9 +76,6 @@ func Modules(dir string, names ...string) ([]Module, error) {
 // underscored is a module's name as the kernel spells it.
 func underscored(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
-// largest is far above any module; what unpacks to more is none.
-const largest = 64 << 20
-
 // read unpacks with the system's programs: the libraries that could would be
 // initialised at every start of whoever links this package.
 func read(path string) ([]byte, error) {

@@ -24,7 +24,7 @@ func newConsole(path string) (*console, error) {
 	if path == "" {
 		return &console{}, nil
 	}
-	f, err := os.Create(path)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("console log: %w", err)
 	}
@@ -53,7 +53,7 @@ func (c *console) text() string {
 // show is the end of it, to follow an error.
 func (c *console) show() string {
 	const lines = 40
-	text := strings.TrimSpace(strings.ReplaceAll(c.text(), "\r", ""))
+	text := strings.TrimSpace(c.text())
 	if text == "" {
 		return "; its console is empty"
 	}

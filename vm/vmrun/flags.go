@@ -109,10 +109,10 @@ func parseFlags(args []string) (o *options, err error) {
 	net := f.String("net", "none", "")
 	f.StringVar(&o.qemu, "qemu", "", "")
 	f.BoolVar(&o.emulate, "emulate", false, "")
-	var files, env []string
+	var files, env, returns []string
 	f.Func("file", "", list(&files))
 	f.Func("env", "", list(&env))
-	f.Func("return", "", list(&o.Return))
+	f.Func("return", "", list(&returns))
 	f.DurationVar(&o.limit, "timeout", -1, "")
 	f.DurationVar(&o.bootTimeout, "boot-timeout", 0, "")
 	f.StringVar(&o.console, "console", "", "")
@@ -158,10 +158,16 @@ func parseFlags(args []string) (o *options, err error) {
 		return nil, err
 	}
 	o.addEnv(env)
-	for i, p := range o.Return {
-		if o.Return[i], err = filepath.Abs(p); err != nil {
+	for _, p := range returns {
+		p, err := filepath.Abs(p)
+		if err != nil {
 			return nil, err
 		}
+		dir := filepath.Dir(p)
+		if st, err := os.Stat(p); err == nil && st.IsDir() {
+			dir = p
+		}
+		o.Return, o.Dirs = append(o.Return, p), append(o.Dirs, dir)
 	}
 	if o.limit == -1 {
 		o.limit = 10 * time.Minute

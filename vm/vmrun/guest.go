@@ -295,18 +295,19 @@ func mountDisk(i int, at string) error {
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		return err
 	}
-	if err := unix.Mount(dev, at, "ext4", 0, ""); err == nil {
+	ext4 := unix.Mount(dev, at, "ext4", 0, "")
+	if ext4 == nil {
 		return nil
 	}
 	lower := "/vm/disk" + strconv.Itoa(i)
 	if err := os.MkdirAll(lower, 0o755); err != nil {
 		return err
 	}
-	var errs error
+	var tried []string
 	for _, fstype := range []string{"erofs", "squashfs"} {
 		err := unix.Mount(dev, lower, fstype, unix.MS_RDONLY, "")
 		if err != nil {
-			errs = errors.Join(errs, fmt.Errorf("%s: %w", fstype, err))
+			tried = append(tried, fstype+": "+err.Error())
 			continue
 		}
 		layer := "/vm/layer" + strconv.Itoa(i)
@@ -318,7 +319,7 @@ func mountDisk(i int, at string) error {
 		}
 		return mountAt("overlay", at, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/up,workdir=%s/work", lower, layer, layer))
 	}
-	return fmt.Errorf("disk %s holds no file system that this guest knows: ext4: invalid; %w", dev, errs)
+	return fmt.Errorf("disk %d holds no file system that this guest knows: ext4: %w; %s", i+1, ext4, strings.Join(tried, "; "))
 }
 
 func copyTree(from, to string) error {
@@ -387,4 +388,3 @@ func accounts() error {
 	}
 	return nil
 }
-

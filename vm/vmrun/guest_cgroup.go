@@ -60,7 +60,7 @@ func enableAll(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range strings.Fields(string(b)) {
+	for c := range strings.FieldsSeq(string(b)) {
 		if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+c), 0); err != nil {
 			return fmt.Errorf("enable controller %s in %s: %w", c, dir, err)
 		}

@@ -60,7 +60,7 @@ func Main(args []string, init string, guest []string, in io.Reader, out, errs io
 			err = errors.New("interrupted; the guest is gone")
 		}
 		if err != nil {
-			fmt.Fprintf(errs, "vm: %v\n", err)
+			fmt.Fprintf(errs, "vm: %s\n", strings.TrimPrefix(err.Error(), "vm: "))
 			c = exitOurs
 		}
 		if len(o.kernels) > 1 {
@@ -106,10 +106,11 @@ func (r *runner) run(ctx context.Context) (int, error) {
 	defer initrd.Close()
 	config.Initrd = initrd
 	packed := time.Since(begin)
-	why := ""
-	if config.KVM, why = vm.KVM(); r.emulate {
-		config.KVM, why = false, "--emulate"
+	usable, why := vm.KVM()
+	if r.emulate {
+		usable, why = false, "--emulate"
 	}
+	config.KVM = usable
 	for try := 1; ; try++ {
 		how := "KVM"
 		if !config.KVM {
@@ -178,6 +179,7 @@ func (r *runner) once(ctx context.Context, config *config, j *job, packed time.D
 	boot := r.bootPatience(config.KVM)
 	deadline := time.AfterFunc(boot, m.Kill)
 	defer deadline.Stop()
+	var own guestError
 	err = s.begin()
 	if err != nil {
 		timely := deadline.Stop()
@@ -186,10 +188,10 @@ func (r *runner) once(ctx context.Context, config *config, j *job, packed time.D
 		switch {
 		case ctx.Err() != nil:
 			return 0, context.Cause(ctx)
+		case errors.As(err, &own):
+			return 0, fmt.Errorf("%w%s", err, console.show())
 		case !timely:
 			err = fmt.Errorf("the guest said nothing for %s (--boot-timeout)", boot)
-		case errors.Is(err, errGuest):
-			return 0, fmt.Errorf("%w%s", err, console.show())
 		case strings.Contains(console.text(), "Kernel panic"):
 			err = errors.New("the guest's kernel panicked while it booted")
 		case qemu != nil && !killed(qemu):
@@ -214,6 +216,8 @@ func (r *runner) once(ctx context.Context, config *config, j *job, packed time.D
 		switch {
 		case ctx.Err() != nil:
 			return 0, context.Cause(ctx)
+		case errors.As(err, &own):
+			return 0, err
 		case !timely:
 			err = fmt.Errorf("the program was not done after %s, and the guest was ended", r.limit)
 		case strings.Contains(console.text(), "Kernel panic"):
@@ -244,8 +248,10 @@ func ms(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 
 func killed(qemu error) bool { return strings.Contains(qemu.Error(), "signal: killed") }
 
-// errGuest is the guest's own word that it cannot do the job.
-var errGuest = errors.New("the guest")
+// guestError is the guest's own word that it cannot do the job.
+type guestError string
+
+func (e guestError) Error() string { return "the guest could not do it: " + string(e) }
 
 // session is the conversation of one boot.
 type session struct {
@@ -263,7 +269,7 @@ func (s *session) begin() error {
 	case err != nil:
 		return err
 	case k == failed:
-		return fmt.Errorf("%w: %s", errGuest, printable(body))
+		return guestError(printable(body))
 	case k != ready:
 		return fmt.Errorf("the guest began with a frame %q", k)
 	}
@@ -305,11 +311,14 @@ func (s *session) serve() (code int, err error) {
 			}
 			_, err = f.Write(body)
 		case failed:
-			return 0, fmt.Errorf("%w: %s", errGuest, printable(body))
+			return 0, guestError(printable(body))
 		case exited:
 			var st status
 			if err := json.Unmarshal(body, &st); err != nil {
 				return 0, err
+			}
+			if st.Code < 0 || st.Code > 255 {
+				return 0, fmt.Errorf("the guest says %d, which is no exit code", st.Code)
 			}
 			return st.Code, nil
 		default:
@@ -369,6 +378,9 @@ func printable(b []byte) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) {
 			return r
+		}
+		if r == '\r' {
+			return -1
 		}
 		return '?'
 	}, string(b))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -159,15 +158,19 @@ func addTree(w *initramfs.Writer, host, guest string) error {
 
 // static refuses a program that the guest could not start.
 func static(path string) error {
-	f, err := elf.Open(path)
+	file, err := os.Open(path)
 	if err != nil {
-		var format *elf.FormatError
-		if errors.As(err, &format) {
-			return nil // a script; the guest says what is wrong with it
-		}
 		return fmt.Errorf("program: %w", err)
 	}
-	defer f.Close()
+	defer file.Close()
+	magic := make([]byte, len(elf.ELFMAG))
+	if _, err := file.ReadAt(magic, 0); err != nil || string(magic) != elf.ELFMAG {
+		return nil // a script; the guest says what is wrong with it
+	}
+	f, err := elf.NewFile(file)
+	if err != nil {
+		return fmt.Errorf("program: %s: %w", path, err)
+	}
 	if f.Machine != elf.EM_X86_64 {
 		return fmt.Errorf("program: %s is built for %s, the guest is x86-64", path, strings.TrimPrefix(f.Machine.String(), "EM_"))
 	}
