@@ -403,6 +403,7 @@ func TestBadInput(t *testing.T) {
 		{"no size", []string{"--memory", "1", "--", guest}},
 		{"no size", []string{"--memory", "99999999999g", "--", guest}},
 		{"1 to 64", []string{"--smp", "0", "--", guest}},
+		{"1 or more", []string{"--count", "0", "--", guest}},
 		{"want v2, hybrid or v1", []string{"--cgroup", "v3", "--", guest}},
 		{"want root or user", []string{"--as", "nobody", "--", guest}},
 		{"want none or user", []string{"--net", "all", "--", guest}},

@@ -43,6 +43,7 @@ Program
                         below it (.git); may repeat
   --env KEY[=VALUE]     environment; KEY alone passes the caller's; may repeat
   --return PATH         send this file or directory back afterwards; may repeat
+  --count N             run it N times, each in a guest of its own, until one fails
   --timeout TIME        end it (default 10m; of a Go test its own and a minute)
   --boot-timeout TIME   for the way to the program (default 90s, 20s with KVM)
 
@@ -74,6 +75,7 @@ type options struct {
 	pack        []packed
 	limit       time.Duration // of the program; zero is none
 	bootTimeout time.Duration
+	count       int
 	console     string
 	verbose     bool
 	args        []string
@@ -115,6 +117,7 @@ func parseFlags(args []string) (o *options, err error) {
 	f.Func("return", "", list(&returns))
 	f.DurationVar(&o.limit, "timeout", -1, "")
 	f.DurationVar(&o.bootTimeout, "boot-timeout", 0, "")
+	f.IntVar(&o.count, "count", 1, "")
 	f.StringVar(&o.console, "console", "", "")
 	f.BoolVar(&o.verbose, "v", false, "")
 	if err := f.Parse(args); err != nil {
@@ -135,6 +138,8 @@ func parseFlags(args []string) (o *options, err error) {
 		return nil, fmt.Errorf("--net %q: want none or user", *net)
 	case o.cpus < 1 || o.cpus > 64:
 		return nil, fmt.Errorf("--smp %d: want 1 to 64", o.cpus)
+	case o.count < 1:
+		return nil, fmt.Errorf("--count %d: want 1 or more", o.count)
 	case o.limit < -1 || o.bootTimeout < 0:
 		return nil, errors.New("a time below zero")
 	}

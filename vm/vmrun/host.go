@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -55,13 +56,23 @@ func Main(args []string, init string, guest []string, in io.Reader, out, errs io
 	code := 0
 	for _, k := range o.kernels {
 		r := &runner{options: o, kernel: k, init: init, guest: guest, in: in, out: out, errs: errs}
-		c, err := r.run(ctx)
-		if ctx.Err() != nil {
-			err = errors.New("interrupted; the guest is gone")
+		c := 0
+		for range o.count {
+			var err error
+			c, err = r.run(ctx)
+			if ctx.Err() != nil {
+				err = errors.New("interrupted; the guest is gone")
+			}
+			if err != nil {
+				fmt.Fprintf(errs, "vm: %s\n", strings.TrimPrefix(err.Error(), "vm: "))
+				c = exitOurs
+			}
+			if c != 0 {
+				break
+			}
 		}
-		if err != nil {
-			fmt.Fprintf(errs, "vm: %s\n", strings.TrimPrefix(err.Error(), "vm: "))
-			c = exitOurs
+		if o.count > 1 {
+			r.times.print(errs)
 		}
 		if len(o.kernels) > 1 {
 			fmt.Fprintf(errs, "vm: kernel %s: exit code %d\n", k, c)
@@ -76,9 +87,28 @@ func Main(args []string, init string, guest []string, in io.Reader, out, errs io
 	return code
 }
 
+// times are what the runs of one kernel took.
+type times struct {
+	again                       int // boots that had to be tried once more
+	boot, program, besides, all []time.Duration
+}
+
+func (t *times) print(w io.Writer) {
+	fmt.Fprintf(w, "vm: %d runs, %d boots tried again\n", len(t.all), t.again)
+	for _, row := range []struct {
+		name  string
+		times []time.Duration
+	}{{"to the program", t.boot}, {"program", t.program}, {"packing and ending", t.besides}, {"all", t.all}} {
+		if d := slices.Sorted(slices.Values(row.times)); len(d) > 0 {
+			fmt.Fprintf(w, "vm: %-18s median %s, from %s to %s\n", row.name, ms(d[len(d)/2]), ms(d[0]), ms(d[len(d)-1]))
+		}
+	}
+}
+
 type runner struct {
 	*options
 	kernel string // of this run
+	times  times
 	init   string
 	guest  []string
 	in     io.Reader
@@ -130,6 +160,7 @@ func (r *runner) run(ctx context.Context) (int, error) {
 			}
 			return 0, err
 		}
+		r.times.again++
 		fmt.Fprintf(r.errs, "vm: %v\nvm: the program had not begun: booting once more\n", err)
 		if config.KVM {
 			config.KVM, why = false, "KVM did not get it to boot"
@@ -229,10 +260,14 @@ func (r *runner) once(ctx context.Context, config *config, j *job, packed time.D
 	}
 	done := time.Since(begin)
 	m.Kill()
+	ended := time.Since(begin)
+	t := &r.times
+	t.boot, t.program = append(t.boot, ready), append(t.program, done-ready)
+	t.besides, t.all = append(t.besides, packed+ended-done), append(t.all, packed+ended)
 	if r.verbose {
 		p := s.phases
 		fmt.Fprintf(r.errs, "vm: packed %s; to the program %s (guest: init %s, modules %s, ready %s); program %s; end %s; kernel %s\n",
-			ms(packed), ms(ready), ms(p.Kernel), ms(p.Modules), ms(p.Ready), ms(done-ready), ms(time.Since(begin)-done), p.Release)
+			ms(packed), ms(ready), ms(p.Kernel), ms(p.Modules), ms(p.Ready), ms(done-ready), ms(ended-done), p.Release)
 	}
 	if code != 0 && r.console == "" {
 		if path, err := console.keep(config.logs, r.args[0]); err != nil {
