@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -178,9 +179,13 @@ func (r *resolved) limitsHeld(pid int, leaf *cgroup.Leaf) (held []string) {
 	return held
 }
 
-// watchTrap waits for a forbidden system call and ends the actor for it.
+// watchTrap waits for a forbidden system call and ends the actor for it. One
+// that it could not hear of would leave the program asleep for ever.
 func watchTrap(ctx context.Context, l *seccomp.Listener, end func(Reason, string)) {
-	if n, err := l.Recv(ctx); err == nil {
+	switch n, err := l.Recv(ctx); {
+	case err == nil:
 		end(Syscall, fmt.Sprintf("forbidden system call %s", n.Syscall))
+	case !errors.Is(err, io.EOF) && ctx.Err() == nil:
+		end(Lost, "nobody would hear of a forbidden system call: "+err.Error())
 	}
 }

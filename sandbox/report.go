@@ -20,7 +20,7 @@ const (
 	Output      Reason = "output"       // the output limit
 	Syscall     Reason = "syscall"      // a forbidden system call, named in Detail
 	Cancelled   Reason = "cancelled"    // by the caller; Detail says who
-	Lost        Reason = "lost"         // its launcher died
+	Lost        Reason = "lost"         // its launcher, its init or its supervision died
 	SpawnFailed Reason = "spawn-failed" // it never ran; Detail names step and object
 )
 

@@ -87,6 +87,8 @@ func verdict(exit spawn.Exit, err error, why Reason, note string, ev cgroup.Even
 			e.Code = 124
 		case Syscall:
 			e.Code, e.Signal = 128+int(syscall.SIGSYS), "SIGSYS"
+		case Lost:
+			e.Code, e.Signal = 125, ""
 		}
 	case lostErr(err):
 		set(Lost, "its launcher died, and the actor with it")
