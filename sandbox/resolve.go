@@ -124,7 +124,7 @@ func (r *resolved) identity(h *Host) error {
 	if q.Hostname == "" {
 		q.Hostname = "sandbox"
 	}
-	if len(q.Hostname) > 64 || strings.ContainsAny(q.Hostname, " \t\n\x00/:") {
+	if len(q.Hostname) > 64 || strings.Trim(q.Hostname, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") != "" {
 		return fmt.Errorf("%w: host name %q: want at most 64 letters, digits, dots and hyphens", ErrSpec, q.Hostname)
 	}
 	home := rootfs.Home
@@ -295,8 +295,15 @@ func (r *resolved) rlimits() error {
 	if n := r.limits.FileSize; n > 0 {
 		put(unix.RLIMIT_FSIZE, uint64(n), uint64(n))
 	}
-	if r.limits.PIDs > 0 && r.cgroup.PIDs == 0 {
-		put(unix.RLIMIT_NPROC, uint64(r.limits.PIDs)+1, uint64(r.limits.PIDs)+1)
+	if n := uint64(r.limits.PIDs); n > 0 && r.cgroup.PIDs == 0 {
+		if err := unix.Getrlimit(unix.RLIMIT_NPROC, &have); err == nil && n >= have.Max {
+			if r.spec.Limits.PIDs > 0 && !r.spec.BestEffort {
+				r.lack("pids", true, fmt.Errorf("%d processes and an init are above this process's own hard limit of %d, which only CAP_SYS_RESOURCE may raise", r.spec.Limits.PIDs, have.Max))
+			}
+			n = max(have.Max, 2) - 1 // a tighter limit holds as well
+			r.limits.PIDs = int64(n)
+		}
+		put(unix.RLIMIT_NPROC, n+1, n+1)
 	}
 	for _, u := range r.spec.Limits.Ulimits {
 		i := slices.IndexFunc(ulimits, func(k struct {
@@ -372,6 +379,17 @@ func (r *resolved) disk(required bool) {
 	}
 }
 
+// notScoped is what Landlock of an ABI leaves open where it is the only wall. Ids of its own keep signals in as well.
+func notScoped(abi int, ownIDs bool) (m []Missing) {
+	rules, _ := landlock.Policy{}.Compile(abi) // which has no path that could be wrong
+	for _, right := range rules.Missing {
+		if right != "scope.signal" || !ownIDs {
+			m = append(m, Missing{"landlock(" + right + ")", fmt.Sprintf("Landlock of this kernel (ABI %d) does not hold it, and the process backend has no other wall for it", abi)})
+		}
+	}
+	return m
+}
+
 // walls decides the filters.
 func (r *resolved) walls(h *Host) error {
 	q := &r.request
@@ -386,12 +404,16 @@ func (r *resolved) walls(h *Host) error {
 		return err
 	}
 	q.Filter, q.Notify = filter.Bytes(), r.spec.SeccompKill
-	if _, err := landlock.ABI(); err == nil {
+	own := h.ids.count > 0 && (namespaces.Privileged() || len(q.Mounts) == 0)
+	if abi, err := landlock.ABI(); err == nil {
 		q.Landlock = true
+		if !r.native() { // which has other walls for each of these
+			r.missing = append(r.missing, notScoped(abi, own)...)
+		}
 	} else {
 		r.missing = append(r.missing, Missing{"landlock", err.Error()})
 	}
-	if own := h.ids.count > 0 && (namespaces.Privileged() || len(q.Mounts) == 0); !own && r.native() {
+	if !own && r.native() {
 		r.missing = append(r.missing, Missing{"user-ids", "as an ordinary user the actor's processes keep this user's id (and its supplementary groups) on the host, so actors of one user are not told apart by id"})
 	}
 	if !r.native() {

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/internal/hosttest"
+	"sandboxd/namespaces/landlock"
 	"sandboxd/rootfs"
 	"sandboxd/sandbox/cgroup"
 	"sandboxd/spawn"
@@ -114,6 +119,78 @@ func TestPIDsWithoutCgroup(t *testing.T) {
 	t.Errorf("rlimits %+v hold no limit on processes", r.request.Rlimits)
 }
 
+// What the caller itself may not have is refused at once, and a default gives way to it.
+func TestPIDsAboveOwnLimit(t *testing.T) {
+	var have, few unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &have); err != nil {
+		t.Fatal(err)
+	}
+	few = unix.Rlimit{Cur: min(have.Cur, 200), Max: min(have.Max, 200)}
+	if os.Getenv("SANDBOX_TEST_FEW") == "" { // lowering it is for good, so another process does
+		cmd := exec.Command(os.Args[0], "-test.run", "^TestPIDsAboveOwnLimit$")
+		cmd.Env = append(os.Environ(), "SANDBOX_TEST_FEW=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &few); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		spec Spec
+		want string // refusal
+		pids int64
+	}{
+		{Spec{}, "", int64(few.Max) - 1},
+		{Spec{Limits: Limits{PIDs: 200}}, "own hard limit of 200", 0},
+		{Spec{Limits: Limits{PIDs: 4 << 20}}, "4194304 processes and an init are above", 0},
+		{Spec{Limits: Limits{PIDs: 4 << 20}, BestEffort: true}, "", int64(few.Max) - 1},
+		{Spec{Limits: Limits{PIDs: 199}}, "", 199},
+	} {
+		c.spec.Argv = []string{"true"}
+		r, err := bare().resolve(c.spec)
+		switch {
+		case c.want != "":
+			if !errors.Is(err, ErrUnenforceable) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%+v: %v, want %q", c.spec.Limits, err, c.want)
+			}
+		case err != nil:
+			t.Errorf("%+v: %v", c.spec.Limits, err)
+		case r.limits.PIDs != c.pids || !slices.Contains(r.request.Rlimits, spawn.Rlimit{Resource: unix.RLIMIT_NPROC, Soft: uint64(c.pids) + 1, Hard: uint64(c.pids) + 1}):
+			t.Errorf("%+v: %d processes, %+v", c.spec.Limits, r.limits.PIDs, r.request.Rlimits)
+		}
+	}
+}
+
+// Where Landlock is the only wall, what its ABI does not hold is missing.
+func TestNotScoped(t *testing.T) {
+	for _, c := range []struct {
+		abi  int
+		own  bool
+		want string
+	}{
+		{5, false, "landlock(fs.resolve_unix) landlock(scope.abstract_unix_socket) landlock(scope.signal)"},
+		{5, true, "landlock(fs.resolve_unix) landlock(scope.abstract_unix_socket)"},
+		{6, false, "landlock(fs.resolve_unix)"},
+		{9, false, ""},
+	} {
+		if got := missing(&resolved{missing: notScoped(c.abi, c.own)}); got != c.want {
+			t.Errorf("ABI %d, own ids %v: %q, want %q", c.abi, c.own, got, c.want)
+		}
+	}
+	abi, err := landlock.ABI()
+	if err != nil {
+		hosttest.Lack(t, "Landlock: %v", err)
+	}
+	for backend, want := range map[string]bool{"native": false, "process": abi < 9} {
+		r, err := bare().resolve(Spec{Argv: []string{"true"}, Backend: backend})
+		if err != nil || strings.Contains(missing(r), "landlock(") != want {
+			t.Errorf("%s: %v, %+v", backend, err, r)
+		}
+	}
+}
+
 func TestUnlimited(t *testing.T) {
 	r, err := bare().resolve(Spec{Argv: []string{"true"}, Limits: Limits{
 		Memory: Unlimited, CPUs: Unlimited, PIDs: Unlimited, Disk: Unlimited, DiskInodes: Unlimited, Output: Unlimited, FileSize: Unlimited,
@@ -146,6 +223,9 @@ func TestInvalidSpecs(t *testing.T) {
 		"uid":            {Spec{User: &User{-1, 0}}, "out of range"},
 		"gid":            {Spec{User: &User{0, math.MaxInt32 + 1}}, "out of range"},
 		"hostname":       {Spec{Hostname: "a b"}, "want at most 64"},
+		"odd hostname":   {Spec{Hostname: "a\x1b[2J"}, "want at most 64"},
+		"hostname, _":    {Spec{Hostname: "a_b"}, "want at most 64"},
+		"proc as root":   {Spec{Root: rootfs.Source{Kind: rootfs.Dir, Path: "/proc"}}, "host's processes"},
 		"long hostname":  {Spec{Hostname: strings.Repeat("a", 65)}, "want at most 64"},
 		"dir":            {Spec{Dir: "x"}, "not absolute"},
 		"env":            {Spec{Env: []string{"x"}}, "want KEY=value"},
