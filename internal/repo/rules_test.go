@@ -73,7 +73,7 @@ var layers = []layer{
 	{
 		name: "run-path", in: []string{"cmd/sandboxd/...", "sandbox", "spawn/...", "!spawn/spawntest", "ipc/...", "rootfs/...", "namespaces", "namespaces/seccomp", "namespaces/landlock"}, deep: true,
 		never: []string{
-			"net$", "net/http", "regexp", "text/template", "html/template",
+			"net$", "net/http", "log/slog", "regexp", "text/template", "html/template",
 			"github.com/spf13/cobra", "github.com/containerd/cgroups", "github.com/vmihailenco/msgpack",
 		},
 		why: "every package linked is initialised at each start of the command, used or not: start-up cost",
