@@ -205,7 +205,7 @@ func (c Cache) supply(ctx context.Context, set string, progress io.Writer) (stri
 	for _, p := range pins {
 		deb := filepath.Join(tmp, filepath.Base(p.path))
 		if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", deb, root).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("vm cache: unpack %s %s: %w: %s", p.name, p.version, err, lastLine(out))
+			return "", fmt.Errorf("vm cache: unpack %s %s: %w: %s", p.name, p.version, err, c.reason(out, ""))
 		}
 		if err := os.Remove(deb); err != nil {
 			return "", err
@@ -215,7 +215,7 @@ func (c Cache) supply(ctx context.Context, set string, progress io.Writer) (stri
 		return "", err
 	}
 	if err := writeSums(root); err != nil {
-		return "", err
+		return "", fmt.Errorf("vm cache: checksums: %w%s", err, c.space())
 	}
 	if err := os.Rename(root, dir); err != nil {
 		return "", fmt.Errorf("vm cache: %w", err)
@@ -262,7 +262,8 @@ func (c Cache) fetch(ctx context.Context, set string, pins []pin, dir string, pr
 		return err
 	}
 	var size int64
-	args := []string{"-qq", "download-file"}
+	// Root's apt would fetch as _apt, who cannot write here, and in a user namespace not even be.
+	args := []string{"-qq", "-o", "APT::Sandbox::User=root", "download-file"}
 	for _, p := range pins {
 		size += p.size
 		args = append(args, mirror+"/"+strings.ReplaceAll(p.path, "+", "%2b"), filepath.Join(dir, filepath.Base(p.path)), "SHA256:"+p.sum)
@@ -273,7 +274,7 @@ func (c Cache) fetch(ctx context.Context, set string, pins []pin, dir string, pr
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("vm cache: fetch %s: %w: %s; if the archive no longer serves these versions, run scripts/vm-pins.sh, or name another archive in SANDBOXD_DEBIAN_MIRROR", set, err, firstError(out))
+		return fmt.Errorf("vm cache: fetch %s: %w: %s", set, err, c.reason(out, "; if the archive no longer serves these versions, run scripts/vm-pins.sh, or name another one in SANDBOXD_DEBIAN_MIRROR"))
 	}
 	for _, p := range pins { // apt checked; what it promises is cheap to see
 		if err := verify(filepath.Join(dir, filepath.Base(p.path)), p); err != nil {
@@ -315,17 +316,27 @@ func (c Cache) mirror(ctx context.Context) (string, error) {
 	return "", errors.New("vm cache: apt's sources name no Debian archive" + way)
 }
 
-// firstError is what apt says first; the rest follows from it.
-func firstError(out []byte) string {
-	for line := range strings.Lines(string(out)) {
-		if strings.HasPrefix(line, "E:") {
-			return strings.TrimSpace(line)
-		}
+// space is the way out where a full disk is the reason: of the programs that
+// fail of it, not all say so.
+func (c Cache) space() string {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(c.Dir, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) > 1<<20 {
+		return ""
 	}
-	return lastLine(out)
+	return "; free some space for " + c.Dir + ", or set SANDBOXD_VM_CACHE to a directory elsewhere"
 }
 
-func lastLine(out []byte) string {
-	s := strings.TrimSpace(string(out))
-	return s[strings.LastIndexByte(s, '\n')+1:]
+// reason is what a program said that failed, and the way out: its first error,
+// from which the others follow.
+func (c Cache) reason(out []byte, way string) string {
+	if s := c.space(); s != "" {
+		way = s
+	}
+	said := strings.TrimSpace(string(out))
+	for line := range strings.Lines(said) {
+		if strings.HasPrefix(line, "E:") {
+			return strings.TrimSpace(line) + way
+		}
+	}
+	return said + way
 }

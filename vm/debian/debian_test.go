@@ -2,6 +2,8 @@ package debian
 
 import (
 	"bytes"
+	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +14,29 @@ import (
 
 	"sandboxd/internal/hosttest"
 )
+
+func TestMain(m *testing.M) {
+	hosttest.Main(m, map[string]func() error{"supply": func() error {
+		table = os.Args[3]
+		_, _, err := Cache{Dir: os.Args[1], Mirror: os.Args[2]}.Kernel(context.Background(), "1.0", os.Stderr)
+		return err
+	}})
+}
+
+func TestFullDisk(t *testing.T) {
+	mirror, sum := archive(t)
+	pinned(t, sum)
+	for _, pages := range []int{1, 8} { // full with the last small file, and with the kernel
+		dir := t.TempDir()
+		supply := hosttest.Command("supply", dir, mirror, table)
+		cmd := exec.Command("unshare", append([]string{"-rm", "sh", "-c", `mount -t tmpfs -o "nr_blocks=$0" none "$2" && exec "$@"`, fmt.Sprint(pages)}, supply.Args...)...)
+		cmd.Env = supply.Env
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "; free some space for "+dir+", or set") {
+			t.Errorf("%d pages: %v: %s", pages, err, out)
+		}
+	}
+}
 
 func TestTable(t *testing.T) {
 	pins, err := parse(table)
@@ -42,10 +67,12 @@ func archive(t *testing.T) (mirror string, sum string) {
 		}
 	}
 	mirror = t.TempDir()
+	noise := make([]byte, 100_000) // that does not compress
+	_, _ = rand.Read(noise)
 	tree := filepath.Join(mirror, "tree")
 	for path, content := range map[string]string{
 		"DEBIAN/control":           "Package: kern\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: none\n",
-		"boot/vmlinuz-1":           "the kernel",
+		"boot/vmlinuz-1":           "the kernel" + string(noise),
 		"lib/modules/1/kernel/x.y": "",
 	} {
 		path = filepath.Join(tree, path)

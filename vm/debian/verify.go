@@ -18,7 +18,7 @@ const sums = "sums"
 func writeSums(root string) error {
 	f, err := os.OpenFile(filepath.Join(root, sums), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
-		return fmt.Errorf("vm cache: %w", err)
+		return err
 	}
 	w := bufio.NewWriter(f)
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -31,10 +31,7 @@ func writeSums(root string) error {
 		}
 		return err
 	})
-	if err = errors.Join(err, w.Flush(), f.Close()); err != nil {
-		return fmt.Errorf("vm cache: checksums: %w", err)
-	}
-	return nil
+	return errors.Join(err, w.Flush(), f.Close())
 }
 
 // Verify reads everything that was unpacked, some hundred MB, and says what is

@@ -116,7 +116,8 @@ func packInto(f *os.File, o *options, init, modules string) (*job, error) {
 }
 
 // addTree packs a file or a directory with everything below it but what is
-// hidden: .git, .cache and their like are the host's.
+// hidden: .git, .cache and their like are the host's. In a testdata they are
+// the test's.
 func addTree(w *initramfs.Writer, host, guest string) error {
 	return filepath.WalkDir(host, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -128,7 +129,7 @@ func addTree(w *initramfs.Writer, host, guest string) error {
 		}
 		f := initramfs.File{Path: guest + strings.TrimPrefix(path, host), Mode: uint32(info.Mode().Perm())}
 		switch {
-		case d.Name()[0] == '.' && path != host:
+		case d.Name()[0] == '.' && path != host && !strings.Contains(path, "/testdata/"):
 			if d.IsDir() {
 				return filepath.SkipDir
 			}
