@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -371,7 +372,7 @@ func (b *Backend) open(ctx context.Context, t template, e *entry) (err error) {
 	}
 	var files []*os.File
 	if t.r.Root.Kind == rootfs.Tar {
-		tree, err := b.unpack(ctx, e.launcher, t.r.Root.Path)
+		tree, err := b.unpack(ctx, e.launcher, t.r)
 		if err != nil {
 			return err
 		}
@@ -423,8 +424,10 @@ var archiveBytes = func() int64 {
 }
 
 // unpack fills a tmpfs of the launcher's with an archive. We write through its
-// descriptor: it has no name on the host, and it goes with the actor.
-func (b *Backend) unpack(ctx context.Context, l *launcher.Launcher, archive string) (*os.File, error) {
+// descriptor: it has no name on the host, and it goes with the actor. As root
+// we write as the program, so that all of it is the program's.
+func (b *Backend) unpack(ctx context.Context, l *launcher.Launcher, r *spawn.Request) (*os.File, error) {
+	archive := r.Root.Path
 	f, err := os.Open(archive)
 	if err != nil {
 		return nil, fmt.Errorf("root: %w", err)
@@ -433,7 +436,12 @@ func (b *Backend) unpack(ctx context.Context, l *launcher.Launcher, archive stri
 	var s steps
 	bytes := archiveBytes()
 	files := bytes >> 12
-	s.fsmount(plan.SlotListen, hidden, "tmpfs", "mode=0755", "size="+strconv.FormatInt(bytes, 10), "nr_inodes="+strconv.FormatInt(files+1, 10))
+	uid, gid := 0, 0
+	if !b.rootless {
+		uid, gid = r.Host.UID, r.Host.GID
+	}
+	s.fsmount(plan.SlotListen, hidden, "tmpfs", "mode=0755", "size="+strconv.FormatInt(bytes, 10), "nr_inodes="+strconv.FormatInt(files+1, 10),
+		"uid="+strconv.Itoa(uid), "gid="+strconv.Itoa(gid))
 	fds, err := l.Run(s)
 	if err == nil && len(fds) == 0 {
 		err = unix.EMFILE
@@ -442,6 +450,16 @@ func (b *Backend) unpack(ctx context.Context, l *launcher.Launcher, archive stri
 		return nil, spawn.NewStepError(err, s)
 	}
 	tree := os.NewFile(uintptr(fds[0]), "root")
+	if !b.rootless { // this thread alone, and it leaves root's rights over files meanwhile
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		group, _ := unix.SetfsgidRetGid(gid) // gives the id before, and no error
+		user, _ := unix.SetfsuidRetUid(uid)
+		defer func() {
+			_, _ = unix.SetfsuidRetUid(user)
+			_, _ = unix.SetfsgidRetGid(group)
+		}()
+	}
 	if _, err := unpack.Tar(ctx, tree, f, unpack.Options{Bytes: bytes, Entries: int(files), Readable: b.rootless}); err != nil {
 		tree.Close()
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unpack.ErrTooLarge) || errors.Is(err, unpack.ErrTooMany) {

@@ -65,7 +65,7 @@ func TestRoots(t *testing.T) {
 	if out, err := exec.Command("tar", "-xf", tarball, "-C", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	const script = "cat /file; echo new >/file && cat /file; echo made >/made && cat /made; /bin/busybox ls -d /proc/1 /dev/null"
+	const script = "cat /file; echo new >/file && cat /file; echo made >/made && cat /made; /bin/busybox ls -d /proc/1 /dev/null; /bin/busybox stat -c %u:%g /file"
 	for _, root := range []rootfs.Source{
 		{Kind: rootfs.Dir, Path: dir},
 		{Kind: rootfs.Dir, Path: dir, Writable: true},
@@ -89,7 +89,7 @@ func TestRoots(t *testing.T) {
 		}
 		text := out()
 		changed := strings.Contains(text, "old\n\nnew\nmade\n")
-		if !strings.HasPrefix(text, "old\n") || changed != root.Writable || !strings.Contains(text, "/dev/null\n/proc/1") || exit.Status != 0 {
+		if !strings.HasPrefix(text, "old\n") || changed != root.Writable || !strings.HasSuffix(text, "/dev/null\n/proc/1\n1000:1000\n") || exit.Status != 0 {
 			t.Errorf("%+v: %+v, %q", root, exit, text)
 		}
 	}

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -69,12 +70,9 @@ func (t template) overlay(s *steps) error {
 	}
 	lower, tree := t.r.Root.Path, uint64(slotTree)
 	if t.r.Root.Kind == rootfs.Tar {
-		tree = slotFiles
-	} else if err := t.openHost(s, slotTree, hidden, lower, true); err != nil {
+		tree = slotFiles // all in it is the program's already
+	} else if err := errors.Join(t.openHost(s, slotTree, hidden, lower, true), t.idmap(s, slotTree, lower)); err != nil {
 		return fmt.Errorf("root %s: %w", lower, err)
-	}
-	if err := t.idmap(s, tree, lower); err != nil {
-		return err
 	}
 	s.attach(slotStage, tree, 0, "/lower")
 	if t.r.Root.Writable {
@@ -132,11 +130,9 @@ func (t template) idmap(s *steps, slot uint64, p string) error {
 		return nil
 	}
 	var st unix.Stat_t
-	if t.r.Root.Kind != rootfs.Tar || p != t.r.Root.Path {
-		if err := unix.Stat(p, &st); err != nil {
-			return fmt.Errorf("stat %s: %w", p, err)
-		}
-	} // else: an unpacked archive belongs to us, which is to say 0
+	if err := unix.Stat(p, &st); err != nil {
+		return fmt.Errorf("stat %s: %w", p, err)
+	}
 	s.add(plan.Idmap, n(slot, uint64(st.Uid), uint64(h.UID), uint64(st.Gid), uint64(h.GID)))
 	return nil
 }
