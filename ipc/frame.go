@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -180,8 +181,9 @@ func (r *receiver) control(oob []byte) error {
 
 // Send writes m as one frame, with the descriptors of files, which stay the
 // caller's. After any error the Conn is closed, as with Recv: a frame cut
-// short cannot be mended. The exception, after which nothing has left, is a
-// message that cannot be encoded.
+// short cannot be mended. The exceptions are a message that cannot be encoded,
+// of which nothing has left, and ErrPeerGone: what the peer sent before it went
+// can still be received.
 func (c *Conn) Send(ctx context.Context, m encoding.BinaryAppender, files ...*os.File) error {
 	b, err := m.AppendBinary(make([]byte, 4, 128))
 	if err != nil {
@@ -194,7 +196,9 @@ func (c *Conn) Send(ctx context.Context, m encoding.BinaryAppender, files ...*os
 		err = ended
 	}
 	if err != nil {
-		c.Close()
+		if !errors.Is(err, ErrPeerGone) {
+			c.Close()
+		}
 		return fmt.Errorf("ipc: send: %w", err)
 	}
 	return nil

@@ -134,7 +134,8 @@ func AwaitReady(ctx context.Context, c *Conn, confined func(Cred, *os.File) erro
 			if err = confined(f.Sender, file); err != nil {
 				break
 			}
-			if err = c.Send(ctx, &Proceed{}); err != nil {
+			// An init whose program was killed meanwhile has said Ready and how it ended, and is gone: that comes first.
+			if err = c.Send(ctx, &Proceed{}); err != nil && !errors.Is(err, ErrPeerGone) {
 				break
 			}
 			confined = nil

@@ -3,6 +3,7 @@ package ipc
 import (
 	"bytes"
 	"context"
+	"encoding"
 	"errors"
 	"fmt"
 	"os"
@@ -265,6 +266,30 @@ func TestReadyOutlivesItsPeer(t *testing.T) {
 	a.Close()
 	if ready, _, err := AwaitReady(bounded(t), b, nil); err != nil || ready.PID != 2 {
 		t.Errorf("%+v, %v", ready, err)
+	}
+	// A program that is killed while it waits for Proceed, which then nobody can be told.
+	for _, last := range []encoding.BinaryAppender{&Ready{2}, &Failed{7, 12, uint16(syscall.ENOENT)}, nil} {
+		a, b := pair(t)
+		raw(t, a, framed(encode(t, &Confined{2})))
+		if last != nil {
+			raw(t, a, framed(encode(t, last)))
+		}
+		a.Close()
+		ready, _, err := AwaitReady(bounded(t), b, func(Cred, *os.File) error { return nil })
+		switch last.(type) {
+		case *Ready:
+			if err != nil || ready.PID != 2 {
+				t.Errorf("%+v, %v", ready, err)
+			}
+		case *Failed:
+			if !errors.Is(err, syscall.ENOENT) {
+				t.Errorf("%v, want what it said failed", err)
+			}
+		default:
+			if !errors.Is(err, ErrPeerGone) {
+				t.Errorf("%v, want ErrPeerGone", err)
+			}
+		}
 	}
 }
 
