@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/vm/debian"
 )
 
@@ -261,10 +263,18 @@ func TestDisks(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(tree, "hello"), []byte("from the disk"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	image := filepath.Join(base, "disk.img")
-	if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", "-d", tree, image, "32m").CombinedOutput(); err != nil {
-		t.Fatalf("mke2fs: %v: %s", err, out)
+	for _, mk := range [][]string{{"mke2fs", "-q", "-t", "ext4", "-d", tree, base + "/ext4.img", "32m"}, {"mkfs.erofs", base + "/erofs.img", tree}} {
+		if out, err := exec.Command(mk[0], mk[1:]...).CombinedOutput(); errors.Is(err, exec.ErrNotFound) {
+			hosttest.Lack(t, "%s (Debian packages e2fsprogs, erofs-utils)", mk[0])
+		} else if err != nil {
+			t.Fatalf("%s: %v: %s", mk[0], err, out)
+		}
 	}
+	t.Run("ext4", func(t *testing.T) { testDisk(t, base+"/ext4.img") })
+	t.Run("erofs", func(t *testing.T) { testDisk(t, base+"/erofs.img") })
+}
+
+func testDisk(t *testing.T, image string) {
 	before, err := os.ReadFile(image)
 	if err != nil {
 		t.Fatal(err)
