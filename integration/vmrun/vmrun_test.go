@@ -210,6 +210,17 @@ func TestGuest(t *testing.T) {
 	}
 }
 
+func TestCount(t *testing.T) {
+	r := drive(t, "input", "--count", "2", "--kernel-matrix", "6.1,9.9", "--", guest, "facts")
+	if strings.Count(r.out, "Release") != 2 || r.code != 125 || !strings.Contains(r.err, "vm: 2 runs, 0 boots tried again\n") ||
+		!strings.Contains(r.err, "kernel 6.1: exit code 0\n") || !strings.Contains(r.err, "kernel 9.9: exit code 125\n") {
+		t.Errorf("code %d, %s", r.code, r.out)
+	}
+	if r = drive(t, "input", "--count", "3", "--", guest, "talk"); r.code != 7 || r.out != "to stdout\n" {
+		t.Errorf("after a failure it went on, or read our input: code %d, %q", r.code, r.out)
+	}
+}
+
 func TestOrdinaryUser(t *testing.T) {
 	f := look(t, "--as", "user")
 	if f.UID != 1000 || f.Env["HOME"] != "/home/user" || f.MakeCgroup != "" || f.Loopback != "" || f.Cgroup != "/user/session" {

@@ -25,7 +25,8 @@ testdata is packed too, and coverage and profiles come back.
 
 Guest
   --kernel NAME|PATH    %s (default %s), or a bzImage
-  --kernel-matrix LIST  run on several, one after the other; "all" is all by name
+  --kernel-matrix LIST  run on several, one after the other, with no standard
+                        input; "all" is all by name
   --modules DIR         modules of a kernel given as PATH (/lib/modules/RELEASE)
   --module NAME         load this module and what it needs; may repeat
   --cgroup LAYOUT       v2 (default), hybrid, or v1
@@ -43,7 +44,8 @@ Program
                         below it (.git); may repeat
   --env KEY[=VALUE]     environment; KEY alone passes the caller's; may repeat
   --return PATH         send this file or directory back afterwards; may repeat
-  --count N             run it N times, each in a guest of its own, until one fails
+  --count N             run it N times, each in a guest of its own, with no standard
+                        input, until one fails
   --timeout TIME        end it (default 10m; of a Go test its own and a minute)
   --boot-timeout TIME   for the way to the program (default 90s, 20s with KVM)
 

@@ -54,6 +54,9 @@ func Main(args []string, init string, guest []string, in io.Reader, out, errs io
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	code := 0
+	if len(o.kernels)*o.count > 1 {
+		in = nil // it can be read once only
+	}
 	for _, k := range o.kernels {
 		r := &runner{options: o, kernel: k, init: init, guest: guest, in: in, out: out, errs: errs}
 		c := 0
