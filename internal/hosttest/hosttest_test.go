@@ -49,3 +49,17 @@ func TestLack(t *testing.T) {
 		}
 	}
 }
+
+func TestNeedRoot(t *testing.T) {
+	want := "skipped"
+	if os.Geteuid() == 0 {
+		want = ""
+	}
+	for _, must := range []string{"1", ""} { // it asks for what the host can do, not for who we are
+		t.Setenv("SANDBOXD_MUST_WORK", must)
+		f := &told{TB: t}
+		if NeedRoot(f); f.how != want {
+			t.Errorf("SANDBOXD_MUST_WORK=%q: %q, want %q", must, f.how, want)
+		}
+	}
+}

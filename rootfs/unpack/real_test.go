@@ -100,9 +100,7 @@ func TestBusyboxRoot(t *testing.T) {
 	_, err = a.tar(zst(archive, 8<<20), unpack.Options{Readable: true})
 	must(t, err)
 	a.intact()
-	if os.Geteuid() != 0 {
-		hosttest.Lack(t, "root, for chroot")
-	}
+	hosttest.NeedRoot(t)
 	must(t, os.Chmod(a.dir, 0o755))
 	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", "cat /lib/greeting")
 	cmd.Dir = "/"

@@ -280,9 +280,7 @@ func TestMoveAside(t *testing.T) {
 				asUser(t, run)
 				return
 			}
-			if os.Geteuid() != 0 {
-				hosttest.Lack(t, "root")
-			}
+			hosttest.NeedRoot(t)
 			// Root goes by what systemd noted, here on a cgroup above.
 			if err := unix.Setxattr(f.root+"/user.slice", "trusted.delegate", []byte("1"), 0); err != nil {
 				hosttest.Lack(t, "trusted extended attributes: %v", err)
@@ -305,9 +303,7 @@ func emptying(f *fake, procs string) func(int, string) error {
 
 // As root in a cgroup of someone else's, the root of the hierarchy serves.
 func TestBelowRoot(t *testing.T) {
-	if os.Geteuid() != 0 {
-		hosttest.Lack(t, "root")
-	}
+	hosttest.NeedRoot(t)
 	f := newFake(t, "/system.slice/x.service")
 	tree := f.tree()
 	if got, want := strings.Join(tree.Dirs(), " "), strings.ReplaceAll("R/system.slice/x.service/sandboxd-7 R/sandboxd-7 R/system.slice/x.service/sandboxd-supervisor-7", "R", f.root); got != want {

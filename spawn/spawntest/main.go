@@ -87,9 +87,7 @@ func Lack(t testing.TB, format string, args ...any) {
 // Root skips a test that only root can do.
 func Root(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		Lack(t, "root: the tests run as uid %d", os.Geteuid())
-	}
+	hosttest.NeedRoot(t)
 }
 
 // Rounds is how often a loop runs: a little, or with SANDBOXD_SOAK=1 a lot.
