@@ -73,6 +73,13 @@ func adopt(f *os.File) (*os.File, syscall.RawConn, error) {
 // Close ends the connection and whatever blocks on it. A second Close is nil.
 func (c *Conn) Close() error { return closeFile(c.f) }
 
+// Hangup tells the peer that nothing more will be sent or read. What it has sent can still be received.
+func (c *Conn) Hangup() error {
+	var err error
+	poll := c.raw.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	return sysErr(poll, err)
+}
+
 func closeFile(f *os.File) error {
 	if err := f.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return err

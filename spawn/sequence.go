@@ -64,6 +64,9 @@ type Parked struct {
 func Boot(ctx context.Context, l *launcher.Launcher, s launcher.Spawn, id Identity) (*Parked, error) {
 	a := &actor{start: time.Now()}
 	child, err := l.Spawn(ctx, s)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: the launcher did not answer: %w", ErrBoot, err)
+	}
 	if err != nil {
 		return nil, NewStepError(err, s.Prepare)
 	}
@@ -182,7 +185,7 @@ func (a *actor) bootError(ctx context.Context, err error, steps []plan.Step) err
 	if !errors.Is(err, errDied) && !errors.Is(err, ipc.ErrPeerGone) {
 		return fmt.Errorf("%w: %w", ErrBoot, err)
 	}
-	_ = a.Kill() // it has closed its connection, so it has nothing more to say
+	_ = a.send(syscall.SIGKILL) // it has closed its connection, so it has nothing more to say, and cannot be asked
 	<-a.child.Exited()
 	exit, lost := a.child.Exit()
 	switch {
@@ -260,8 +263,8 @@ type actor struct {
 	closed sync.Once
 }
 
-// lostGrace, in milliseconds, is far more than an init needs to end after its launcher.
-const lostGrace = 2000
+// askGrace is far more than an init needs to end what is below it.
+const askGrace = 2 * time.Second
 
 func (a *actor) phase(name string) {
 	now := time.Now()
@@ -281,8 +284,19 @@ func (a *actor) Kill() error {
 	return nil
 }
 
-// Signal goes to the init, which forwards it; by pidfd, so never to a stranger.
+// Signal goes to the init, which forwards it. An init without a pid namespace
+// is not killed but asked, by hanging up, to end what is below it and itself:
+// killed, it would leave that to the launcher, which may be dying too.
 func (a *actor) Signal(s syscall.Signal) error {
+	if s == syscall.SIGKILL && a.child.Bare && a.conn != nil && a.conn.Hangup() == nil {
+		time.AfterFunc(askGrace, func() { _ = a.send(syscall.SIGKILL) })
+		s = syscall.SIGCONT // the program may have its id, and have stopped it
+	}
+	return a.send(s)
+}
+
+// send signals the init, by pidfd, so never a stranger.
+func (a *actor) send(s syscall.Signal) error {
 	a.signals.Lock()
 	defer a.signals.Unlock()
 	select {
@@ -333,15 +347,17 @@ func (a *actor) Wait(ctx context.Context) (Exit, error) {
 
 func (a *actor) Close() error {
 	a.closed.Do(func() {
+		_ = a.Kill()
+		<-a.child.Exited()
 		if a.child.Lost() {
 			if a.conn != nil { // an init without a pid namespace is just killing what is below it
-				a.conn.Close() // which tells it to, once more
-				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(a.child.Pidfd), Events: unix.POLLIN}}, lostGrace)
+				_ = a.conn.Hangup() // which tells it to, once more
+				for err := error(unix.EINTR); err == unix.EINTR; {
+					_, err = unix.Poll([]unix.PollFd{{Fd: int32(a.child.Pidfd), Events: unix.POLLIN}}, int(askGrace/time.Millisecond))
+				}
 			}
 			_ = unix.PidfdSendSignal(a.child.Pidfd, unix.SIGKILL, nil, 0)
 		}
-		_ = a.Kill()
-		<-a.child.Exited()
 		if a.conn != nil {
 			_, _ = a.Wait(context.Background())
 			a.conn.Close()

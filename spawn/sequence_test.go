@@ -120,6 +120,18 @@ func TestBootErrorsSayHowTheInitEnded(t *testing.T) {
 func TestSilenceEndsWithTheContext(t *testing.T) {
 	h := newHost(t)
 	why := errors.New("enough")
+	// However slow the machine, the launcher is one that cannot answer.
+	if err := unix.Kill(h.PID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	if _, err := h.boot(ctx, "ready", nil); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, spawn.ErrBoot) {
+		t.Errorf("a stopped launcher: %v", err)
+	}
+	cancel()
+	if err := unix.Kill(h.PID(), unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
 	for _, lie := range []string{"never connects", "says nothing", "half a length", "half a hello", "deaf"} {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		if _, err := h.boot(ctx, lie, nil); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, spawn.ErrBoot) {

@@ -249,6 +249,7 @@ type Spawn struct {
 // Child is one forked sandbox. The descriptors belong to the holder.
 type Child struct {
 	Pidfd    int   // of its init
+	Bare     bool  // no pid namespace, not even the launcher's, ends with the init what is below it
 	Returned []int // plan.SlotListen and plan.SlotScratch, as far as Prepare filled them
 	exited   chan struct{}
 	exit     Exit
@@ -301,7 +302,7 @@ func (l *Launcher) Spawn(ctx context.Context, s Spawn) (*Child, error) {
 			q.flags |= flag
 		}
 	}
-	child := &Child{Pidfd: -1, exited: make(chan struct{})}
+	child := &Child{Pidfd: -1, Bare: !l.pidns && s.CloneFlags&unix.CLONE_NEWPID == 0, exited: make(chan struct{})}
 	e, err := l.ask(ctx, q, child, s.Meanwhile)
 	if err != nil {
 		return nil, err

@@ -28,8 +28,9 @@ import (
 
 // Backend implements spawn.Backend. Its launcher has no namespaces either: it
 // is a subreaper, and ends what is below it when its control socket closes. An
-// init ends what is below it when its launcher dies. Where somebody kills both
-// at once, only the actor's cgroup tells what the program left.
+// init ends what is below it when its launcher dies or its supervisor hangs up,
+// which is how an actor is killed. Where somebody else kills both at once, only
+// the actor's cgroup tells what the program left.
 type Backend struct {
 	mu       sync.Mutex
 	closed   bool

@@ -41,9 +41,8 @@ func request(t testing.TB) *spawn.Request {
 
 func TestConformance(t *testing.T) { spawntest.Run(t, newBackend, request, lacks) }
 
-// The launcher is no victim here. Killed alone, it leaves the rest to the inits
-// (LauncherKilled); killed at the moment in which an actor is closed, so that
-// its init is dead too, nothing of the kernel's ends what the program left.
-func TestKills(t *testing.T) { spawntest.Kills(t, newBackend, request, spawntest.Init) }
+func TestKills(t *testing.T) {
+	spawntest.Kills(t, newBackend, request, spawntest.Launcher, spawntest.Init)
+}
 
 func TestAsUser(t *testing.T) { spawntest.AsUser(t, "") }

@@ -134,7 +134,8 @@ func (s *suite) killBelow(t *testing.T, name string) {
 	b := s.open(t)
 	stop := s.spawners(t, b, func() {})
 	killed := 0
-	for end := time.Now().Add(patience); killed < Rounds(60, 1000) && time.Now().Before(end) && !t.Failed(); {
+	const enough = 5 // to say anything, however slow the machine
+	for end := time.Now().Add(patience); killed < Rounds(60, 1000) && (killed < enough || time.Now().Before(end)) && !t.Failed(); {
 		time.Sleep(time.Duration(rand.IntN(10_000)) * time.Microsecond)
 		if strike(name) {
 			killed++
@@ -142,9 +143,6 @@ func (s *suite) killBelow(t *testing.T, name string) {
 	}
 	stop()
 	t.Logf("%d processes %s were killed", killed, name)
-	if killed < 5 {
-		t.Error("too few to say anything")
-	}
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}

@@ -120,6 +120,12 @@ static _Noreturn void end(struct ctx *c, int code) {
 	quit(code);
 }
 
+// hung_up is how the supervisor kills where no pid namespace would end what is below a killed init.
+static _Noreturn void hung_up(struct ctx *c) {
+	if (!c->pidns) kill_children(0), sys(__NR_kill, c->self, SIGKILL);
+	quit(125);
+}
+
 // confine_self leaves init with nothing but what it needs: two descriptors, and CAP_KILL if the program has another uid.
 static int confine_self(struct ctx *c) {
 	u64 all = ~0ul;
@@ -154,15 +160,18 @@ static _Noreturn void serve(struct ctx *c) {
 			send_u32(c, 7, (u32)st, -1);
 			end(c, st & 0x7f ? 128 + (st & 0x7f) : st >> 8 & 0xff);
 		}
-		if (p[1].revents & (POLLHUP | POLLERR)) end(c, 125);
+		if (p[1].revents & (POLLHUP | POLLERR)) hung_up(c);
 	}
 }
 
 _Noreturn void actor(struct ctx *c, const u8 *before, u32 len) {
 	sys(__NR_prctl, PR_SET_NAME, "sandboxd-init", 0, 0, 0);
 	c->self = sys(__NR_getpid);
-	if (!c->pidns) sys(__NR_prctl, PR_SET_PDEATHSIG, ORPHANED, 0, 0, 0);
+	// A launcher that dies before the supervisor knows this process leaves nobody who could hang up.
+	if (!c->pidns) sys(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (!c->pidns && sys(__NR_getppid) != c->launcher) quit(125);
 	if (run(c, before, len, SECTION_BEFORE) < 0) quit(125);
+	if (!c->pidns) sys(__NR_prctl, PR_SET_PDEATHSIG, ORPHANED, 0, 0, 0);
 	long r = run(c, c->rest, c->rest_len, SECTION_AFTER);
 	if (!r) r = c->program > 0 ? send_u32(c, 3, (u64)c->program, c->master) : -EBADMSG; // a plan without a program
 	if (!r) serve(c);

@@ -32,6 +32,7 @@ struct ctx {
 	int pidns;     // init is PID 1 of its own pid namespace
 	const char *socket; // name that LISTEN made, for the launcher to remove at the end
 	long self;     // pid of the init
+	long launcher; // pid of its parent, where they share a pid namespace
 	long program;  // pid of the program, after FORK
 	u8 *rest;      // the second half of the plan, from Welcome
 	u32 rest_len;

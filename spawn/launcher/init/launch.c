@@ -139,7 +139,7 @@ static void op_spawn(struct req *q, u8 *plan, struct ctx *c, int sigfd) {
 	struct event e = {.type = EV_FAILED, .id = q->id};
 	int hold[2] = {-1, -1}, fds[3] = {-1};
 	u32 i = free_slot();
-	c->fail = &e.fail;
+	c->fail = &e.fail, c->launcher = sys(__NR_getpid);
 	long r = i < MAX_CHILDREN ? run(c, plan, q->plan, SECTION_PREPARE) : -EAGAIN;
 	if (i < MAX_CHILDREN) keep_name(children[i].socket, c->socket);
 	if (r < 0) goto out;
