@@ -51,6 +51,7 @@ lint: $(TOOLS)/.built ## Check style, likely mistakes and the layer rules
 	$(TOOLS)/golangci-lint run ./...
 	GOARCH=arm64 $(TOOLS)/golangci-lint run ./...
 	go mod tidy -diff
+	@scripts/vagrantfile.sh
 
 .PHONY: fmt
 fmt: $(TOOLS)/.built ## Format the Go code
@@ -108,7 +109,7 @@ VMTEST ?=
 .PHONY: vm
 vm: .cache/vmrun .cache/vmroot.img bin/sandboxd ## Run the tests of VMPACKAGES in a guest (VMFLAGS="--kernel 6.12 --as user", VMTEST="-run X")
 	SANDBOXD_BINARY=$(CURDIR)/bin/sandboxd go test -count=1 -p 1 -timeout 20m -exec "$(CURDIR)/.cache/vmrun --smp 2 --memory 2g \
-		--disk $(CURDIR)/.cache/vmroot.img:/ --file $(CURDIR) --env SANDBOXD_BINARY --env SANDBOXD_MUST_WORK $(VMFLAGS)" $(VMTEST) $(VMPACKAGES)
+		--disk $(CURDIR)/.cache/vmroot.img:/ --file $(CURDIR) --env SANDBOXD_BINARY --env SANDBOXD_MUST_WORK --env SANDBOXD_GUEST=1 $(VMFLAGS)" $(VMTEST) $(VMPACKAGES)
 
 .PHONY: .cache/vmrun
 .cache/vmrun:

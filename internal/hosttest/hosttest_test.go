@@ -50,6 +50,16 @@ func TestLack(t *testing.T) {
 	}
 }
 
+func TestNotInGuest(t *testing.T) {
+	for guest, want := range map[string]string{"1": "skipped", "": ""} {
+		t.Setenv("SANDBOXD_GUEST", guest)
+		f := &told{TB: t}
+		if NotInGuest(f, "tools"); f.how != want {
+			t.Errorf("SANDBOXD_GUEST=%q: %q, want %q", guest, f.how, want)
+		}
+	}
+}
+
 func TestNeedRoot(t *testing.T) {
 	want := "skipped"
 	if os.Geteuid() == 0 {

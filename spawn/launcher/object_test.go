@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/spawn/launcher"
 	"sandboxd/spawn/plan"
 	"sandboxd/spawn/spawntest"
@@ -200,6 +201,9 @@ func TestRebuild(t *testing.T) {
 	_, compilers := sums(t)
 	for arch := range machines {
 		t.Run(arch, func(t *testing.T) {
+			if arch != runtime.GOARCH {
+				hosttest.NotInGuest(t, "a compiler for "+arch)
+			}
 			here := compiler(t, arch)
 			fresh := filepath.Join(spawntest.Dir(t), "init")
 			if out, err := exec.Command("init/build.sh", arch, fresh).CombinedOutput(); err != nil || len(out) > 0 {
@@ -229,6 +233,7 @@ func TestRebuild(t *testing.T) {
 
 // The arm64 object is executed by an emulator: it serves, and ends at EOF.
 func TestArm64Emulated(t *testing.T) {
+	hosttest.NotInGuest(t, "an emulator")
 	qemu, err := exec.LookPath("qemu-aarch64")
 	if err != nil {
 		spawntest.Lack(t, "an emulator of arm64 (Debian package qemu-user): %v", err)

@@ -165,8 +165,9 @@ func testContextOver(t *testing.T, s *suite) {
 func testDeadline(t *testing.T, s *suite) {
 	b := s.open(t)
 	in, out := 0, 0
+	step := s.fraction(t, b)
 	for i := range Rounds(40, 1000) { // from a limit that has passed already to one that few starts need
-		limit := time.Duration(i%40) * 100 * time.Microsecond
+		limit := time.Duration(i%40) * step
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		p, err := s.try(t, ctx, b, nil, "sleep", "1000")
 		cancel()
@@ -188,13 +189,30 @@ func testDeadline(t *testing.T, s *suite) {
 	}
 }
 
+// fraction is a thirtieth of what a start takes on this machine.
+func (s *suite) fraction(t *testing.T, b spawn.Backend) time.Duration {
+	t.Helper()
+	s.output(t, b, nil, "true") // makes what the first one makes
+	began := time.Now()
+	p, err := s.try(t, bounded(t), b, nil, "sleep", "1000")
+	took := time.Since(began)
+	if err == nil {
+		err = p.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return took / 30
+}
+
 func testCancel(t *testing.T, s *suite) {
 	b := s.open(t)
+	step := s.fraction(t, b)
 	why := errors.New("not wanted any more")
 	stopped := 0
 	for i := range Rounds(40, 1000) {
 		ctx, cancel := context.WithCancelCause(context.Background())
-		timer := time.AfterFunc(time.Duration(i%40)*100*time.Microsecond, func() { cancel(why) })
+		timer := time.AfterFunc(time.Duration(i%40)*step, func() { cancel(why) })
 		if i == 0 {
 			cancel(why)
 		}
