@@ -27,7 +27,7 @@ const (
 
 func TestMain(m *testing.M) {
 	hosttest.Main(m, map[string]func() error{
-		"calls": helperCalls, "forbidden": helperForbidden, "exec": helperExec, "bench": helperBench,
+		"calls": helperCalls, "forbidden": helperForbidden, "exec": helperExec, "bench": helperBench, "threads": helperThreads,
 	})
 }
 
@@ -194,6 +194,26 @@ func helperExec() error {
 		return err
 	}
 	return unix.Exec(file, os.Args[1:], os.Environ())
+}
+
+// helperThreads is a Go program that behaves: threads, timers, files, a child.
+func helperThreads() error {
+	done := make(chan error)
+	for i := range 8 {
+		go func() {
+			runtime.LockOSThread()
+			time.Sleep(time.Millisecond)
+			done <- os.WriteFile(fmt.Sprint("file", i), nil, 0o600)
+		}()
+	}
+	for range 8 {
+		if err := <-done; err != nil {
+			return err
+		}
+	}
+	out, err := exec.Command("echo", "done").Output()
+	fmt.Print(string(out))
+	return err
 }
 
 // helperBench installs a filter n times, each time on a new thread that then

@@ -71,7 +71,7 @@ func TestForeignCalls(t *testing.T) {
 				t.Errorf("the call ended with %v, want errno %d", cmd.ProcessState, unix.ENOSYS)
 			}
 			cmd = helper(t, "exec", Options{Kill: true}, program)
-			l := start(t, cmd)
+			l, _ := start(t, cmd)
 			n, err := l.Recv(t.Context())
 			if err != nil || n.Syscall != name || n.Arch != tt.arch {
 				t.Errorf("received %+v, %v", n, err)

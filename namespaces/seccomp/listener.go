@@ -59,7 +59,7 @@ type notif struct {
 }
 
 // Recv waits for a notification. It returns io.EOF once no process is left
-// under the filter, os.ErrClosed after Close, and the cause of ctx when that is
+// under the filter, before Linux 6.11 not even a zombie, os.ErrClosed after Close, and the cause of ctx when that is
 // done first. One Recv runs at a time.
 //
 // A caller that takes a signal while it sleeps makes the same call, and so the
