@@ -6,7 +6,7 @@ import (
 )
 
 func TestHalf(t *testing.T) {
-	b, err := os.ReadFile("testdata/input")
+	b, err := os.ReadFile("testdata/.hidden/input")
 	if err != nil {
 		t.Fatal(err)
 	}
