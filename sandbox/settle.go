@@ -94,9 +94,9 @@ func verdict(exit spawn.Exit, err error, why Reason, note string, ev cgroup.Even
 		set(Lost, "its launcher died, and the actor with it")
 		e.Code, e.Signal = 125, ""
 	case failed && ev.OOMKills > 0 && l.Memory == 0:
-		set(OOM, fmt.Sprintf("the host, or a cgroup above, ran out of memory: %d processes killed", ev.OOMKills))
+		set(OOM, "the host, or a cgroup above, ran out of memory")
 	case failed && ev.OOMKills > 0:
-		set(OOM, fmt.Sprintf("memory limit of %s reached, %d processes killed", size(l.Memory), ev.OOMKills))
+		set(OOM, fmt.Sprintf("memory limit of %s reached", size(l.Memory))) // v2 counts one process twice: no number
 	case sig == syscall.SIGXCPU && l.ulimit("cpu"):
 		set(CPUTime, "CPU time limit of one process reached (ulimit cpu)")
 	case sig == syscall.SIGXFSZ && (l.FileSize > 0 || l.ulimit("fsize")):
