@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -450,15 +449,8 @@ func (b *Backend) unpack(ctx context.Context, l *launcher.Launcher, r *spawn.Req
 		return nil, spawn.NewStepError(err, s)
 	}
 	tree := os.NewFile(uintptr(fds[0]), "root")
-	if !b.rootless { // this thread alone, and it leaves root's rights over files meanwhile
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		group, _ := unix.SetfsgidRetGid(gid) // gives the id before, and no error
-		user, _ := unix.SetfsuidRetUid(uid)
-		defer func() {
-			_, _ = unix.SetfsuidRetUid(user)
-			_, _ = unix.SetfsgidRetGid(group)
-		}()
+	if !b.rootless {
+		defer filesAs(uid, gid)()
 	}
 	if _, err := unpack.Tar(ctx, tree, f, unpack.Options{Bytes: bytes, Entries: int(files), Readable: b.rootless}); err != nil {
 		tree.Close()
