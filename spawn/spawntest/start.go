@@ -29,6 +29,7 @@ var startTests = []test{
 	{"OneAfterAnother", "", testOneAfterAnother},
 	{"Concurrently", "", testConcurrently},
 	{"Hidden", Hidden, testHidden},
+	{"IntoCgroup", "", testIntoCgroup},
 }
 
 func testExitCode(t *testing.T, s *suite) {
