@@ -92,7 +92,7 @@ func (e *StepError) hint() string {
 	case is(plan.Chdir, syscall.ENOENT, syscall.ENOTDIR):
 		return "the working directory does not exist in the sandbox; see --workdir and --mount"
 	case is(plan.Idmap, syscall.EINVAL):
-		return "the file system of this directory cannot be id-mapped; copy it to ext4, xfs or btrfs (or tmpfs, since Linux 6.3), or run as the owner instead of root"
+		return "its file system cannot be id-mapped; copy it to ext4, xfs or btrfs (or tmpfs, since Linux 6.3), or run as the owner instead of root"
 	case strings.HasPrefix(e.Object, "fsmount") && strings.Contains(e.Object, `"proc"`) && e.Errno == syscall.EPERM:
 		return "this host's /proc is partly covered, as in a container; run `sandboxd doctor`"
 	}

@@ -209,6 +209,8 @@ func NewStepError(err error, steps []plan.Step) error {
 	switch {
 	case s.Step == plan.Exec && s.Index < len(steps) && len(steps[s.Index].Strs) > 0:
 		object = fmt.Sprintf("exec %q", steps[s.Index].Strs[0]) // not the environment: it may hold secrets
+	case s.Step == plan.Idmap && s.Index > 0 && s.Index < len(steps) && steps[s.Index-1].Kind == plan.OpenTree:
+		object = "id-map " + steps[s.Index-1].Strs[0]
 	case s.Step == 0:
 		object = "clone"
 	case object == "":

@@ -392,6 +392,15 @@ func TestMounts(t *testing.T) {
 	if err := unix.Stat(rw+"/made", &st); err != nil || int(st.Uid) != os.Geteuid() {
 		t.Errorf("what the program made belongs to %d here: %v", st.Uid, err)
 	}
+	if os.Geteuid() != 0 {
+		return // and nothing is id-mapped
+	}
+	r := request(t)
+	r.Mounts = []rootfs.Mount{{Source: "/dev/pts", Target: "/data"}} // no kernel can id-map this one
+	startable(t, r, "true")
+	if _, err := b.Start(bounded(t), r); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "id-map /dev/pts: ") || !strings.Contains(err.Error(), "copy it to") {
+		t.Errorf("a file system that cannot be id-mapped: %v", err)
+	}
 }
 
 // The same init, built now, passes what the committed one passes.
