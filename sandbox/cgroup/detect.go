@@ -178,6 +178,7 @@ type target struct {
 	has     Controller // what leaves below it can use
 	move    bool       // we ourselves must leave dir first
 	enable  Controller // what dir must first be told to hand down
+	top     bool       // dir is the true root, whose master takes back what no folder hands down further
 }
 
 // targets chooses, for a leaf with these needs, the folders it is made in: each

@@ -325,6 +325,32 @@ func TestBelowRoot(t *testing.T) {
 	}
 }
 
+// The one leaf needs no folder, save below the true root: systemd, which knows
+// nothing of us, takes a controller back that no folder hands down further.
+func TestSolo(t *testing.T) {
+	for limits, want := range map[Limits]string{ordinary: "/sandboxd-7/sandboxd-7", {}: "/sandboxd-7"} {
+		f := newFake(t, "/")
+		tree, err := f.host.Solo("7")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := mustLeaf(t, tree, "a", limits)
+		if got := l.Dirs(); len(got) != 1 || got[0] != f.root+want {
+			t.Errorf("leaf in %v, want %s", got, want)
+		}
+		if limits == ordinary {
+			f.want("/sandboxd-7/cgroup.subtree_control", "+memory +pids +cpu")
+			f.want("/sandboxd-7/sandboxd-7/cpu.max", "50000 100000")
+		}
+		if err := tree.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(f.root + "/sandboxd-7"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("after close: %v", err)
+		}
+	}
+}
+
 // Each refusal says what was seen and what to do.
 func TestUnavailable(t *testing.T) {
 	const own = "/user.slice/run.scope"

@@ -22,7 +22,7 @@ import (
 type Tree struct {
 	host  *Host
 	lease string
-	solo  bool // no folder: the one leaf is named as the folder would be
+	solo  bool // of one leaf, which is named as the folder would be
 
 	mu     sync.RWMutex // guards the rest; held for reading during every use of a place
 	places []*place
@@ -35,8 +35,9 @@ type Tree struct {
 // place is one folder of a tree.
 type place struct {
 	target
-	fd  int // O_PATH
-	abs string
+	fd   int // O_PATH
+	abs  string
+	solo bool // no folder: the one leaf takes its place
 }
 
 // leaf is the node of one leaf in p.
@@ -59,7 +60,10 @@ func (h *Host) Tree(lease string) (*Tree, error) {
 
 // Solo is a Tree for a supervisor of one actor. It has no folder; its one leaf,
 // whatever name it is given, takes the folder's place, which saves a directory
-// to make and to remove in each hierarchy.
+// to make and to remove in each hierarchy. Only below the true root of v2 there
+// is a folder: systemd takes back what the root hands down as soon as no unit of
+// its own needs it, limits and all, and the kernel refuses that only while a
+// cgroup below hands it down further.
 func (h *Host) Solo(lease string) (*Tree, error) {
 	t, err := h.Tree(lease)
 	if err == nil {
@@ -152,7 +156,7 @@ func (t *Tree) place(want target) (*place, error) {
 		i = len(t.places) - 1
 	}
 	p := t.places[i]
-	if on := want.has & v2Controllers; want.unified && on != 0 && !t.solo {
+	if on := want.has & v2Controllers; want.unified && on != 0 && !p.solo {
 		if err := nodeAt(p.abs, true).write("cgroup.subtree_control", switchV2("+", on)); err != nil {
 			return nil, fmt.Errorf("cgroup: have %s hand down %s: %w", p.abs, on, err)
 		}
@@ -163,12 +167,12 @@ func (t *Tree) place(want target) (*place, error) {
 
 func (t *Tree) folder(want target) (*place, error) {
 	abs := want.dir + "/" + folderPrefix + t.lease
-	if t.solo {
+	if t.solo && !want.top {
 		fd, err := unix.Open(want.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			return nil, fmt.Errorf("cgroup: open %s: %w", want.dir, err)
 		}
-		return &place{target: want, fd: fd, abs: want.dir}, nil
+		return &place{target: want, fd: fd, abs: want.dir, solo: true}, nil
 	}
 	switch err := t.host.mkdir(unix.AT_FDCWD, abs); {
 	case errors.Is(err, fs.ErrExist):
@@ -193,7 +197,7 @@ func (t *Tree) Close() error {
 	var errs []error
 	t.places = slices.DeleteFunc(t.places, func(p *place) bool {
 		ours := p.abs
-		if t.solo {
+		if p.solo {
 			ours += "/" + folderPrefix + t.lease
 		}
 		if err := t.host.clear(nodeAt(ours, p.unified)); err != nil {

@@ -110,10 +110,11 @@ func handsDown(dir string, need Controller) (target, error) {
 	}
 	on := parseV2(got)
 	enable := has &^ on
-	if isRoot(dir) {
+	top := isRoot(dir)
+	if top {
 		enable &= need // the host's own: touch no more than we must
 	}
-	return target{dir: dir, unified: true, has: on | enable | CPUTime | Unified, enable: enable}, nil
+	return target{dir: dir, unified: true, has: on | enable | CPUTime | Unified, enable: enable, top: top}, nil
 }
 
 // isRoot tells the true root, which has no events of its own.
