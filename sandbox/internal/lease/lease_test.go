@@ -285,8 +285,8 @@ func TestHostileDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		cases[theirs] = "belongs to uid 1500"
-	} else if os.Getenv("SANDBOXD_MUST_WORK") == "1" {
-		t.Fatal("must work here: a directory of another user needs root")
+	} else {
+		cases["/usr"] = "belongs to uid 0"
 	}
 	for dir, want := range cases {
 		if l, err := Acquire(dir, nothing); err == nil || !strings.Contains(err.Error(), want) {
