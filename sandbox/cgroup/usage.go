@@ -11,7 +11,7 @@ import (
 // leaf does not measure it (see Limits.Account) or this kernel does not.
 type Usage struct {
 	MemoryPeak int64         // bytes, page cache included
-	PIDsPeak   int64         // processes and threads at once; v2: kernel 6.11
+	PIDsPeak   int64         // processes and threads at once; kernel 6.1
 	CPU        time.Duration // user and system together
 	CPUUser    time.Duration
 	CPUSystem  time.Duration
@@ -22,7 +22,7 @@ type Usage struct {
 // Events counts what ran into limits. Each field is -1 where this leaf does not
 // measure it.
 type Events struct {
-	OOMKills     int64         // processes of the leaf killed for want of memory
+	OOMKills     int64         // processes of the leaf killed for want of memory; v2 counts the first of a group twice
 	MemoryMax    int64         // times a memory limit was met; v1 kernels may miss those of MemorySwap
 	PIDsMax      int64         // forks refused
 	Throttled    int64         // CPU periods in which the leaf had to wait
