@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,8 +13,6 @@ import (
 // cgroup in each. Safe for concurrent use.
 type Host struct {
 	v1 []hierarchy
-
-	mu sync.Mutex // guards v2.own, which follows us when we move
 	v2 *hierarchy
 
 	// The two calls whose effect plain files cannot imitate in a test.
@@ -39,7 +36,13 @@ func Detect() (*Host, error) {
 			return nil, fmt.Errorf("cgroup: detect the hierarchies: %w; is /proc mounted?", err)
 		}
 	}
-	return parse(text[0], text[1]), nil
+	h := parse(text[0], text[1])
+	if h.v2 != nil {
+		if _, left := asides.Load(h.v2base()); left {
+			h.v2.own = h.v2base() // where we shall be again
+		}
+	}
+	return h, nil
 }
 
 func parse(mountinfo, self string) *Host {
@@ -178,14 +181,11 @@ type target struct {
 	has     Controller // what leaves below it can use
 	move    bool       // we ourselves must leave dir first
 	enable  Controller // what dir must first be told to hand down
-	top     bool       // dir is the true root, whose master takes back what no folder hands down further
 }
 
 // targets chooses, for a leaf with these needs, the folders it is made in: each
 // v1 hierarchy that is needed, and a v2 directory wherever one can be had.
 func (h *Host) targets(need Controller) ([]target, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	var all []target
 	v2, err := h.unified(need &^ h.v1Has())
 	switch {

@@ -16,7 +16,7 @@ import (
 // On a unified hierarchy a cgroup that hands controllers down may not hold
 // processes. A delegated cgroup that holds just us and what we started is
 // therefore divided on first need: all of us move into its leaf
-// sandboxd-supervisor-<lease>, and Close moves us back. Controllers that the
+// sandboxd-supervisor-<lease>, and the last Close moves us back. Controllers that the
 // true root had to be told to hand down stay handed down: others may rely on
 // them by then.
 type Tree struct {
@@ -27,8 +27,7 @@ type Tree struct {
 	mu     sync.RWMutex // guards the rest; held for reading during every use of a place
 	places []*place
 	byNeed map[Controller][]*place
-	moved  string     // the directory that we moved aside in, or ""
-	on     Controller // what we enabled there
+	moved  string // the cgroup that this process left for us, a key of asides, or ""
 	closed bool
 }
 
@@ -60,10 +59,10 @@ func (h *Host) Tree(lease string) (*Tree, error) {
 
 // Solo is a Tree for a supervisor of one actor. It has no folder; its one leaf,
 // whatever name it is given, takes the folder's place, which saves a directory
-// to make and to remove in each hierarchy. Only below the true root of v2 there
-// is a folder: systemd takes back what the root hands down as soon as no unit of
-// its own needs it, limits and all, and the kernel refuses that only while a
-// cgroup below hands it down further.
+// to make and to remove in each hierarchy. Only where v2 hands controllers down
+// there is a folder: others (systemd at the true root, a supervisor beside us in
+// a delegated cgroup) take controllers back, limits and all, and the kernel
+// refuses that only while a cgroup below hands them down further.
 func (h *Host) Solo(lease string) (*Tree, error) {
 	t, err := h.Tree(lease)
 	if err == nil {
@@ -77,8 +76,6 @@ func (h *Host) Solo(lease string) (*Tree, error) {
 // live to call Close.
 func (t *Tree) Dirs() []string {
 	h := t.host
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	var dirs []string
 	for _, hier := range h.v1 {
 		dirs = append(dirs, hier.own+"/"+folderPrefix+t.lease)
@@ -108,6 +105,8 @@ func (t *Tree) reach(need Controller) ([]*place, error) {
 	if t.closed {
 		return nil, ErrClosed
 	}
+	moving.Lock()
+	defer moving.Unlock()
 	targets, err := t.host.targets(need)
 	if err != nil {
 		return nil, err
@@ -130,20 +129,18 @@ func closedErr(closed bool) error {
 	return nil
 }
 
-// place makes the folder for a target. Preconditions: t.mu is held.
+// place makes the folder for a target. Preconditions: t.mu and moving are held.
 func (t *Tree) place(want target) (*place, error) {
-	if want.move {
-		t.moved = want.dir // half way, too
-		if err := t.host.moveAside(want.dir, t.lease); err != nil {
-			return nil, err
-		}
+	a, err := t.leave(want)
+	if err != nil {
+		return nil, err
 	}
 	if want.enable != 0 {
 		if err := nodeAt(want.dir, true).write("cgroup.subtree_control", switchV2("+", want.enable)); err != nil {
 			return nil, fmt.Errorf("cgroup: have %s hand down %s: %w", want.dir, want.enable, err)
 		}
-		if want.dir == t.moved {
-			t.on |= want.enable
+		if a != nil {
+			a.on |= want.enable
 		}
 	}
 	i := slices.IndexFunc(t.places, func(p *place) bool { return p.dir == want.dir })
@@ -167,7 +164,7 @@ func (t *Tree) place(want target) (*place, error) {
 
 func (t *Tree) folder(want target) (*place, error) {
 	abs := want.dir + "/" + folderPrefix + t.lease
-	if t.solo && !want.top {
+	if t.solo && (!want.unified || want.has&v2Controllers == 0) {
 		fd, err := unix.Open(want.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			return nil, fmt.Errorf("cgroup: open %s: %w", want.dir, err)
@@ -208,11 +205,7 @@ func (t *Tree) Close() error {
 		return true
 	})
 	if t.moved != "" && len(errs) == 0 {
-		if err := t.host.moveBack(t.moved, t.lease, t.on); err != nil {
-			errs = append(errs, err)
-		} else {
-			t.moved, t.on = "", 0
-		}
+		errs = append(errs, t.comeBack())
 	}
 	return errors.Join(errs...)
 }

@@ -25,14 +25,12 @@ const (
 // true root, so controllers cannot simply be had below our own cgroup:
 //
 //  1. needing none: below our own cgroup;
-//  2. we were already moved aside (see [Tree]), or a supervisor above us was:
-//     below the parent;
+//  2. we moved aside from it (see [Tree]): below it; or a supervisor above us
+//     moved us: below the parent;
 //  3. our own cgroup is the root: below it;
 //  4. our own cgroup is delegated and holds only us and what we started, such as
 //     a launcher: below it, after all of us have moved aside into a leaf;
 //  5. as root, when the host's root hands them down: below that.
-//
-// Preconditions: h.mu is held.
 func (h *Host) unified(need Controller) (target, error) {
 	if h.v2 == nil {
 		if need == 0 {
@@ -45,14 +43,15 @@ func (h *Host) unified(need Controller) (target, error) {
 		}
 	}
 	own := h.v2base()
-	aside := own != h.v2.own
+	_, left := asides.Load(own)
+	left = left || own != h.v2.own
 	if need &= v2Controllers; need == 0 {
 		if err := writable(own); err != nil {
 			return target{}, &Unavailable{Unified, own + " is not writable", remedyFor(err), err}
 		}
 		return target{dir: own, unified: true, has: CPUTime | Unified}, nil
 	}
-	if aside || isRoot(own) {
+	if left || isRoot(own) {
 		return handsDown(own, need)
 	}
 	why := notDelegated(own, h.v2.root)
@@ -74,7 +73,6 @@ func (h *Host) unified(need Controller) (target, error) {
 }
 
 // v2base is our own v2 cgroup, or its parent where a supervisor moved us aside.
-// Preconditions: h.mu is held.
 func (h *Host) v2base() string {
 	if strings.HasPrefix(path.Base(h.v2.own), supervisorPrefix) {
 		return path.Dir(h.v2.own)
@@ -110,11 +108,10 @@ func handsDown(dir string, need Controller) (target, error) {
 	}
 	on := parseV2(got)
 	enable := has &^ on
-	top := isRoot(dir)
-	if top {
+	if isRoot(dir) {
 		enable &= need // the host's own: touch no more than we must
 	}
-	return target{dir: dir, unified: true, has: on | enable | CPUTime | Unified, enable: enable, top: top}, nil
+	return target{dir: dir, unified: true, has: on | enable | CPUTime | Unified, enable: enable}, nil
 }
 
 // isRoot tells the true root, which has no events of its own.
@@ -197,9 +194,6 @@ func (h *Host) moveAside(dir, lease string) error {
 	if err := h.mkdir(aside.dir, aside.path); err != nil {
 		return fmt.Errorf("cgroup: make %s to move ourselves into: %w", aside.abs, err)
 	}
-	h.mu.Lock()
-	h.v2.own = aside.abs
-	h.mu.Unlock()
 	if err := aside.write("cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
 		return fmt.Errorf("cgroup: move ourselves aside: %w", err)
 	}
@@ -227,7 +221,7 @@ func (h *Host) moveBack(dir, lease string, enabled Controller) error {
 	aside, own := nodeAt(dir+"/"+supervisorPrefix+lease, true), nodeAt(dir, true)
 	if enabled != 0 {
 		if err := own.write("cgroup.subtree_control", switchV2("-", enabled)); err != nil {
-			return fmt.Errorf("cgroup: another tree still lives in %s, so this process stays in %s: %w", dir, aside.abs, err)
+			return fmt.Errorf("cgroup: another supervisor's tree still lives in %s, so this process stays in %s: %w", dir, aside.abs, err)
 		}
 	}
 	pids, err := aside.pids()
@@ -239,8 +233,5 @@ func (h *Host) moveBack(dir, lease string, enabled Controller) error {
 			return fmt.Errorf("cgroup: move process %d back: %w", pid, err)
 		}
 	}
-	h.mu.Lock()
-	h.v2.own = dir
-	h.mu.Unlock()
 	return h.remove(aside, time.Now().Add(removeWait))
 }
