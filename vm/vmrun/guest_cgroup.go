@@ -26,7 +26,7 @@ func cgroups(layout string) error {
 	if err := mountAt("tmpfs", cgroupRoot, "tmpfs", safe, "mode=755"); err != nil {
 		return err
 	}
-	// Controllers that systemd and docker mount together.
+	// Controllers that systemd and docker mount together, with a link for each.
 	together := map[string]string{"cpu": "cpu,cpuacct", "cpuacct": "", "net_cls": "net_cls,net_prio", "net_prio": ""}
 	b, err := os.ReadFile("/proc/cgroups") // name, hierarchy, number of groups, enabled
 	if err != nil {
@@ -43,7 +43,13 @@ func cgroups(layout string) error {
 		}
 		// A newer kernel may have a controller for v2 only.
 		if name != "" {
-			if err := mountAt("cgroup", filepath.Join(cgroupRoot, name), "cgroup", safe, name); err != nil && !errors.Is(err, unix.EINVAL) {
+			err := mountAt("cgroup", filepath.Join(cgroupRoot, name), "cgroup", safe, name)
+			for alias := range strings.SplitSeq(name, ",") {
+				if err == nil && alias != name {
+					err = os.Symlink(name, filepath.Join(cgroupRoot, alias))
+				}
+			}
+			if err != nil && !errors.Is(err, unix.EINVAL) {
 				return err
 			}
 		}
