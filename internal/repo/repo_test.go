@@ -67,7 +67,7 @@ func files(t *testing.T) []string {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && slices.Contains([]string{".git", ".cache", "bin"}, rel):
+		case d.IsDir() && slices.Contains([]string{".git", ".cache", ".vagrant", "bin"}, rel):
 			return fs.SkipDir
 		case d.Type().IsRegular() && filepath.Ext(path) != ".test" && filepath.Ext(path) != ".out":
 			all = append(all, filepath.ToSlash(rel))
