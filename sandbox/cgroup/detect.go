@@ -45,9 +45,19 @@ func Detect() (*Host, error) {
 	return h, nil
 }
 
+// mkdir makes a cgroup that its owner may enter, whatever the caller's umask.
+// Root may enter any.
+func mkdir(dir int, path string) error {
+	err := unix.Mkdirat(dir, path, 0o755)
+	if err == nil && unix.Geteuid() != 0 {
+		err = unix.Fchmodat(dir, path, 0o755, 0)
+	}
+	return err
+}
+
 func parse(mountinfo, self string) *Host {
 	h := &Host{
-		mkdir: func(dir int, path string) error { return unix.Mkdirat(dir, path, 0o755) },
+		mkdir: mkdir,
 		rmdir: func(dir int, path string) error { return unix.Unlinkat(dir, path, unix.AT_REMOVEDIR) },
 	}
 	for line := range strings.Lines(mountinfo) {

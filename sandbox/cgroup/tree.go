@@ -136,7 +136,7 @@ func (t *Tree) place(want target) (*place, error) {
 		return nil, err
 	}
 	if want.enable != 0 {
-		if err := nodeAt(want.dir, true).write("cgroup.subtree_control", switchV2("+", want.enable)); err != nil {
+		if err := t.host.handDown(want, t.lease); err != nil {
 			return nil, fmt.Errorf("cgroup: have %s hand down %s: %w", want.dir, want.enable, err)
 		}
 		if a != nil {

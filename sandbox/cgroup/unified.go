@@ -197,7 +197,12 @@ func (h *Host) moveAside(dir, lease string) error {
 	if err := aside.write("cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
 		return fmt.Errorf("cgroup: move ourselves aside: %w", err)
 	}
-	// One who forks meanwhile leaves a child behind: look until nobody is new.
+	return h.fetch(own, aside)
+}
+
+// fetch moves whom we started from our own cgroup aside. One who forks
+// meanwhile leaves a child behind: it looks until nobody is new.
+func (h *Host) fetch(own, aside node) error {
 	for moved := map[int]bool{os.Getpid(): true}; ; {
 		pids, err := own.procs()
 		if err != nil {
@@ -212,6 +217,22 @@ func (h *Host) moveAside(dir, lease string) error {
 			if err := aside.write("cgroup.procs", strconv.Itoa(pid)); err != nil && !errors.Is(err, unix.ESRCH) {
 				return fmt.Errorf("cgroup: move process %d, which we started, aside: %w", pid, err)
 			}
+		}
+	}
+}
+
+// handDown enables controllers for what is below dir. Where we moved aside it
+// is patient: a process that ends can be moved no more and, a moment later, is
+// listed no more, but keeps dir busy until it has left.
+func (h *Host) handDown(want target, lease string) error {
+	own, aside := nodeAt(want.dir, true), nodeAt(want.dir+"/"+supervisorPrefix+lease, true)
+	for deadline := time.Now().Add(removeWait); ; time.Sleep(time.Millisecond) {
+		err := own.write("cgroup.subtree_control", switchV2("+", want.enable))
+		if !errors.Is(err, unix.EBUSY) || !want.move {
+			return err
+		}
+		if e := h.fetch(own, aside); e != nil || time.Now().After(deadline) {
+			return errors.Join(err, e)
 		}
 	}
 }
