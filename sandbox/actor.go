@@ -86,7 +86,7 @@ func (a *Actor) start(ctx context.Context, start time.Time) (err error) {
 	r, q := a.res, &a.res.request
 	q.ID = a.id
 	phases := phaser{last: start}
-	if a.host.ids.count > 0 {
+	if r.ownIDs(a.host) {
 		if a.pair, err = a.host.ids.take(); err != nil {
 			return err
 		}
@@ -192,11 +192,18 @@ func (a *Actor) makePrivate() error {
 	a.host.mu.Lock()
 	a.host.private = true
 	a.host.mu.Unlock()
-	if err := os.MkdirAll(parent, 0o711); err != nil {
+	err := os.MkdirAll(parent, 0o711)
+	if err == nil {
+		err = os.Chmod(parent, 0o711) // whatever the caller's umask
+	}
+	if err != nil {
 		return fmt.Errorf("private directory: %w", err)
 	}
 	a.private = filepath.Join(parent, a.id)
-	if err := os.Mkdir(a.private, 0o700); err != nil {
+	if err = os.Mkdir(a.private, 0o700); err == nil {
+		err = os.Chmod(a.private, 0o700)
+	}
+	if err != nil {
 		return fmt.Errorf("private directory: %w", err)
 	}
 	if q.Host != nil {

@@ -76,7 +76,7 @@ func Explain(s Spec, o Options) (*Explanation, error) {
 func (r *resolved) imagine(h *Host) {
 	q := &r.request
 	q.ID = "0.1"
-	if h.ids.count > 0 {
+	if r.ownIDs(h) {
 		q.Host = h.ids.host(0)
 		if h.ids.base == 1 && len(q.Mounts) > 0 {
 			q.Host.UID, q.Host.GID = 0, 0

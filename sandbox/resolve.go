@@ -108,6 +108,10 @@ func (h *Host) resolve(s Spec) (*resolved, error) {
 
 func (r *resolved) native() bool { return r.backend.Name() == "native" }
 
+// ownIDs tells whether the actor is to have ids of its own on the host. Those
+// that root gave to an ordinary user exist in a user namespace only.
+func (r *resolved) ownIDs(h *Host) bool { return h.ids.count > 0 && (h.ids.base != 1 || r.native()) }
+
 func (r *resolved) identity(h *Host) error {
 	s, q := &r.spec, &r.request
 	user := User{1000, 1000}
@@ -379,13 +383,20 @@ func (r *resolved) disk(required bool) {
 	}
 }
 
-// notScoped is what Landlock of an ABI leaves open where it is the only wall. Ids of its own keep signals in as well.
-func notScoped(abi int, ownIDs bool) (m []Missing) {
+// notScoped is what Landlock of an ABI leaves open where it is the only wall:
+// without namespaces everywhere, but ids of its own keep signals in as well; on
+// the host's network around abstract sockets, which belong to a network.
+func (r *resolved) notScoped(abi int, ownIDs bool) (m []Missing) {
 	rules, _ := landlock.Policy{}.Compile(abi) // which has no path that could be wrong
 	for _, right := range rules.Missing {
-		if right != "scope.signal" || !ownIDs {
-			m = append(m, Missing{"landlock(" + right + ")", fmt.Sprintf("Landlock of this kernel (ABI %d) does not hold it, and the process backend has no other wall for it", abi)})
+		why := "the process backend has no other wall for it"
+		switch {
+		case r.native() && (r.spec.Network != NetHost || right != "scope.abstract_unix_socket"), right == "scope.signal" && ownIDs:
+			continue
+		case r.native():
+			why = "with the host's network there is no other wall for it"
 		}
+		m = append(m, Missing{"landlock(" + right + ")", fmt.Sprintf("Landlock of this kernel (ABI %d) does not hold it, and %s", abi, why)})
 	}
 	return m
 }
@@ -404,12 +415,10 @@ func (r *resolved) walls(h *Host) error {
 		return err
 	}
 	q.Filter, q.Notify = filter.Bytes(), r.spec.SeccompKill
-	own := h.ids.count > 0 && (namespaces.Privileged() || len(q.Mounts) == 0)
+	own := r.ownIDs(h) && (namespaces.Privileged() || len(q.Mounts) == 0)
 	if abi, err := landlock.ABI(); err == nil {
 		q.Landlock = true
-		if !r.native() { // which has other walls for each of these
-			r.missing = append(r.missing, notScoped(abi, own)...)
-		}
+		r.missing = append(r.missing, r.notScoped(abi, own)...)
 	} else {
 		r.missing = append(r.missing, Missing{"landlock", err.Error()})
 	}

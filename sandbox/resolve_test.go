@@ -166,17 +166,26 @@ func TestPIDsAboveOwnLimit(t *testing.T) {
 // Where Landlock is the only wall, what its ABI does not hold is missing.
 func TestNotScoped(t *testing.T) {
 	for _, c := range []struct {
-		abi  int
-		own  bool
-		want string
+		backend string
+		network Network
+		abi     int
+		own     bool
+		want    string
 	}{
-		{5, false, "landlock(fs.resolve_unix) landlock(scope.abstract_unix_socket) landlock(scope.signal)"},
-		{5, true, "landlock(fs.resolve_unix) landlock(scope.abstract_unix_socket)"},
-		{6, false, "landlock(fs.resolve_unix)"},
-		{9, false, ""},
+		{"process", NetNone, 5, false, "landlock(fs.resolve_unix) landlock(scope.abstract_unix_socket) landlock(scope.signal)"},
+		{"process", NetNone, 5, true, "landlock(fs.resolve_unix) landlock(scope.abstract_unix_socket)"},
+		{"process", NetNone, 6, false, "landlock(fs.resolve_unix)"},
+		{"process", NetNone, 9, false, ""},
+		{"native", NetNone, 2, false, ""},
+		{"native", NetHost, 5, false, "landlock(scope.abstract_unix_socket)"},
+		{"native", NetHost, 6, false, ""},
 	} {
-		if got := missing(&resolved{missing: notScoped(c.abi, c.own)}); got != c.want {
-			t.Errorf("ABI %d, own ids %v: %q, want %q", c.abi, c.own, got, c.want)
+		r, err := bare().resolve(Spec{Argv: []string{"true"}, Backend: c.backend, Network: c.network})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := missing(&resolved{missing: r.notScoped(c.abi, c.own)}); got != c.want {
+			t.Errorf("%s, network %s, ABI %d, own ids %v: %q, want %q", c.backend, c.network, c.abi, c.own, got, c.want)
 		}
 	}
 	abi, err := landlock.ABI()
@@ -187,6 +196,21 @@ func TestNotScoped(t *testing.T) {
 		r, err := bare().resolve(Spec{Argv: []string{"true"}, Backend: backend})
 		if err != nil || strings.Contains(missing(r), "landlock(") != want {
 			t.Errorf("%s: %v, %+v", backend, err, r)
+		}
+	}
+}
+
+// Subordinate ids exist in a user namespace only, which the process backend has not.
+func TestSubordinateIDs(t *testing.T) {
+	for backend, want := range map[string]bool{"native": true, "process": false} {
+		h := bare()
+		h.ids = ids{base: 1, count: 2}
+		r, err := h.resolve(Spec{Argv: []string{"true"}, Backend: backend})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.imagine(h); (r.request.Host != nil) != want {
+			t.Errorf("%s: ids %+v", backend, r.request.Host)
 		}
 	}
 }
