@@ -12,7 +12,10 @@
 // All tests need gcc and python3, which make the hostile programs; some need
 // git, sqlite3, perl, busybox-static and CPython's own tests (Debian:
 // libpython3-testsuite). What a host lacks is skipped by name; with
-// SANDBOXD_MUST_WORK=1 it fails. SANDBOXD_SOAK=1 runs the loops longer.
+// SANDBOXD_MUST_WORK=1 it fails. SANDBOXD_SOAK=1 runs the loops longer, and
+// SANDBOXD_SLOW=4 gives a slow machine four times as long. Limits on what an
+// ordinary user runs take a delegated cgroup that is the tests' alone;
+// SANDBOXD_DELEGATED=1 demands one.
 //
 // Non-goals: the Go API (package sandbox has its own tests) and performance
 // (sandboxd bench).

@@ -27,7 +27,16 @@ import (
 
 // deadline ends a run that should have ended long ago. It asserts nothing
 // about speed: a run that reaches it hangs.
-const deadline = 2 * time.Minute
+var deadline = patience(120)
+
+// patience is a number of seconds of a usual machine, of which this one is
+// slower by SANDBOXD_SLOW. For limits that guard, never for what is asserted.
+func patience(seconds int) time.Duration {
+	if slow, err := strconv.Atoi(os.Getenv("SANDBOXD_SLOW")); err == nil && slow > 1 {
+		seconds *= slow
+	}
+	return time.Duration(seconds) * time.Second
+}
 
 var (
 	base     string // of this test process, readable by all
@@ -38,7 +47,11 @@ var (
 func TestMain(m *testing.M) {
 	apart()
 	code := 1
-	if err := setup(); err != nil {
+	undo, err := shareOut()
+	if err == nil {
+		err = setup()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "integration: set up:", err)
 	} else {
 		code = m.Run()
@@ -47,6 +60,7 @@ func TestMain(m *testing.M) {
 		_ = c.Process.Kill()
 		_ = c.Wait()
 	}
+	undo()
 	os.RemoveAll(base)
 	os.Exit(code)
 }
@@ -164,6 +178,8 @@ func prepareHostile(host string) error {
 type caller struct {
 	uid  int
 	home string // private; also holds what XDG_RUNTIME_DIR and TMPDIR name
+
+	scopes []*os.File // cgroups in which a sandboxd began
 }
 
 func (c *caller) root() bool { return c.uid == 0 }
@@ -214,6 +230,7 @@ func newCaller(t *testing.T, uid int) *caller {
 			t.Fatal(err)
 		}
 	}
+	t.Cleanup(func() { c.dropScopes(t) })
 	watchHost(t, c)
 	return c
 }
@@ -274,6 +291,7 @@ func (c *caller) prepare(t *testing.T, flags string, argv ...string) *running {
 	r := &running{flags: flags, reportFile: filepath.Join(c.dir(t), "report.json")}
 	args := append([]string{"run", "--report", r.reportFile}, strings.Fields(flags)...)
 	r.Cmd = c.exec(sandboxd, append(append(args, "--"), argv...)...)
+	c.scope(t, r.Cmd)
 	r.Stdout, r.Stderr = &r.out, &r.err
 	r.WaitDelay = 10 * time.Second
 	return r

@@ -13,33 +13,10 @@ import (
 	"sandboxd/sandbox"
 )
 
-// delegated says whether the caller can have cgroups with controllers.
-func delegated(t *testing.T, c *caller) bool {
-	t.Helper()
-	if c.root() {
-		return true
-	}
-	if c.uid != os.Geteuid() {
-		return false // the cgroup is our root's
-	}
-	own, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := "/sys/fs/cgroup" + strings.TrimPrefix(strings.TrimSpace(string(own)), "0::")
-	have, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
-	probe := filepath.Join(dir, "probe-"+strconv.Itoa(os.Getpid()))
-	if err != nil || !strings.Contains(string(have), "memory") || os.Mkdir(probe, 0o755) != nil {
-		return false
-	}
-	return os.Remove(probe) == nil
-}
-
 // pidsReason is what the report calls a failure after the limit on processes
 // was hit: without a cgroup a resource limit holds, and that tells nobody.
-func (c *caller) pidsReason(t *testing.T) sandbox.Reason {
-	t.Helper()
-	if delegated(t, c) {
+func (c *caller) pidsReason() sandbox.Reason {
+	if c.delegated() {
 		return sandbox.PIDs
 	}
 	return sandbox.Exited
@@ -51,7 +28,7 @@ func TestMemory(t *testing.T) {
 		kinds := [][]string{
 			{"anon", "256"}, {"sysv", "256"}, {"memfd", "256"}, {"file", "256", "/tmp/hog"}, {"file", "256", "/dev/shm/hog"},
 		}
-		if !delegated(t, c) {
+		if !c.delegated() {
 			c.attack(t, "--memory 64m", "memory", "anon", "1").refused(t, "memory", "cgroup")
 			res := c.attack(t, "--memory 64m --best-effort", "memory", "anon", "1")
 			res.want(t, 0, sandbox.Exited)
@@ -95,7 +72,7 @@ func TestPIDs(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
 		for _, bomb := range []string{"fork", "threads"} {
 			res := c.attack(t, "--pids-limit 32 --timeout 60s", "procs", bomb)
-			res.want(t, 1, c.pidsReason(t))
+			res.want(t, 1, c.pidsReason())
 			f := strings.Fields(res.stdout)
 			if len(f) != 3 || f[2] != "EAGAIN" {
 				t.Fatalf("%s bomb: %q", bomb, res.stdout)
@@ -160,7 +137,7 @@ func TestCPUTime(t *testing.T) {
 			{"/bin/bash", "-c", "while :; do timeout 0.2 /hostile/procs spin 1; done"},
 		} {
 			res := c.run(t, "--cpu-time 1s --timeout 60s --mount "+hostile+":/hostile", argv...)
-			if res.code == 125 && !delegated(t, c) {
+			if res.code == 125 && !c.delegated() {
 				res.refused(t, "cpu")
 				continue
 			}
@@ -172,7 +149,7 @@ func TestCPUTime(t *testing.T) {
 				t.Errorf("%v: --cpu-time 1s, but it used %v", argv, used)
 			}
 		}
-		if delegated(t, c) { // sleep costs none
+		if c.delegated() { // sleep costs none
 			c.run(t, "--cpu-time 500ms --timeout 60s", "/bin/sleep", "1").want(t, 0, sandbox.Exited)
 		}
 	})
@@ -181,7 +158,7 @@ func TestCPUTime(t *testing.T) {
 func TestCPUs(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
 		res := c.attack(t, "--cpus 0.05 --timeout 2s", "procs", "spin", "4")
-		if !delegated(t, c) {
+		if !c.delegated() {
 			res.refused(t, "cpu", "cgroup")
 			best := c.attack(t, "--cpus 0.05 --timeout 200ms --best-effort", "procs", "spin", "1")
 			if best.want(t, 124, sandbox.Timeout); !best.missing("cpu") {
@@ -297,11 +274,11 @@ func TestPythonBombs(t *testing.T) {
 		flags := "--timeout 20s --pids-limit 64 --disk 16m --mount " + hostile + ":/hostile"
 		for _, bomb := range []string{"fork", "threads"} {
 			res := c.run(t, flags, "/usr/bin/python3", "/hostile/bomb.py", bomb)
-			if res.want(t, 1, c.pidsReason(t)); !strings.Contains(res.stderr, "Resource temporarily") && !strings.Contains(res.stderr, "can't start new thread") {
+			if res.want(t, 1, c.pidsReason()); !strings.Contains(res.stderr, "Resource temporarily") && !strings.Contains(res.stderr, "can't start new thread") {
 				t.Errorf("%s: %q", bomb, res.stderr)
 			}
 		}
-		if delegated(t, c) {
+		if c.delegated() {
 			c.run(t, flags+" --memory 64m", "/usr/bin/python3", "/hostile/bomb.py", "memory").want(t, 137, sandbox.OOM)
 		}
 	})

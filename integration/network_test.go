@@ -35,7 +35,11 @@ func TestNetwork(t *testing.T) {
 		probe[0] = "probe_net"
 		res = c.attack(t, "--network host", probe...)
 		res.want(t, 0, sandbox.Exited)
-		compare(t, res.stdout, "tcp: OK\ntcp6: "+closed+"\nudp: "+closed+"|EAGAIN\n"+sealed)
+		open := sealed
+		if res.missing("landlock(scope.abstract_unix_socket)") { // by age of the kernel, which the report must say
+			open = "abstract: OK\nunix: ENOENT\n"
+		}
+		compare(t, res.stdout, "tcp: OK\ntcp6: "+closed+"\nudp: "+closed+"|EAGAIN\n"+open)
 		if res.report != nil && res.report.Isolation.Network != "host" {
 			t.Errorf("the report calls the network %q", res.report.Isolation.Network)
 		}

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -59,7 +60,7 @@ if __name__ == "__main__":
 		if err := os.WriteFile(filepath.Join(d, "program.py"), []byte(script), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		res := c.run(t, "--timeout 100s --mount "+d+":/src", "/usr/bin/python3", "/src/program.py")
+		res := c.run(t, "--timeout "+patience(100).String()+" --mount "+d+":/src", "/usr/bin/python3", "/src/program.py")
 		res.want(t, 0, sandbox.Exited)
 		const want = "332833500\n45\n328350\nHELLO\n100000\n[b'b', b'a']\nb'x'\n8 True 0.1428571428571428571428571429\n7\n"
 		if res.stdout != want {
@@ -80,8 +81,8 @@ func TestPythonsOwnTests(t *testing.T) {
 		hosttest.Lack(t, "CPython's own tests (Debian package libpython3-testsuite)")
 	}
 	everyone(t, func(t *testing.T, c *caller) {
-		argv := append([]string{"/usr/bin/python3", "-m", "test", "-j0", "--timeout", "90"}, cpython...)
-		res := c.run(t, "--memory -1 --timeout 110s", argv...)
+		argv := append([]string{"/usr/bin/python3", "-m", "test", "-j0", "--timeout", fmt.Sprint(patience(90).Seconds())}, cpython...)
+		res := c.run(t, "--memory -1 --timeout "+patience(110).String(), argv...)
 		if res.want(t, 0, sandbox.Exited); !strings.Contains(res.stdout, "SUCCESS") {
 			t.Error(res.tail())
 		}
@@ -111,7 +112,7 @@ func TestSQLite(t *testing.T) {
 
 func TestPipelineOf100MB(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
-		res := c.run(t, "--timeout 110s", "/bin/bash", "-o", "pipefail", "-c",
+		res := c.run(t, "--timeout "+patience(110).String(), "/bin/bash", "-o", "pipefail", "-c",
 			"yes 0123456789abcde | head -c 100000000 | tee >(wc -c >&2) | gzip -1 | gunzip | sha256sum | cut -c1-16; sleep 0.2")
 		res.want(t, 0, sandbox.Exited)
 		want, err := c.exec("/bin/bash", "-c", "yes 0123456789abcde | head -c 100000000 | sha256sum | cut -c1-16").Output()

@@ -176,11 +176,17 @@ func startAndAwait(t *testing.T, r *running) {
 	if err := r.Start(); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-out.done:
-	case <-time.After(deadline):
-		_ = r.Process.Kill()
-		t.Fatalf("the program is not ready%s", r.waitLoosely(t).tail())
+	for end := time.Now().Add(deadline); ; {
+		select {
+		case <-out.done:
+			return
+		case <-time.After(time.Second):
+		}
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.Process.Pid))
+		if gone := bytes.Contains(stat, []byte(") Z ")); gone || time.Now().After(end) {
+			_ = r.Process.Kill()
+			t.Fatalf("the program is not ready%s", r.waitLoosely(t).tail())
+		}
 	}
 }
 
