@@ -17,7 +17,7 @@ VERSION ?= $(shell git describe --tags 2>/dev/null || echo devel)
 TOOLS := .cache/bin
 PACKAGES := $$(go list ./... | grep -v '^sandboxd/integration')
 # What `make test` and CI do, in this order.
-STAGES := setup build lint generate-check vet unit race fuzz cross integration vuln
+STAGES := setup build lint generate-check vet unit race fuzz cross integration vm-smoke vuln
 
 .PHONY: help
 help: ## List the targets
@@ -106,10 +106,22 @@ VMPACKAGES ?= $$(go list ./... | grep -Ev '^sandboxd/(integration|vm|internal)')
 VMFLAGS ?=
 VMTEST ?=
 
+# A guest with what our tests need; SANDBOXD_SLOW is how much slower than usual it is where it is emulated.
+VMRUN = $(CURDIR)/.cache/vmrun --smp 2 --memory 2g --disk $(CURDIR)/.cache/vmroot.img:/ --file $(CURDIR) \
+	--env SANDBOXD_BINARY=$(CURDIR)/bin/sandboxd --env SANDBOXD_GUEST=1
+MATRIXFLAGS ?=
+
 .PHONY: vm
 vm: .cache/vmrun .cache/vmroot.img bin/sandboxd ## Run the tests of VMPACKAGES in a guest (VMFLAGS="--kernel 6.12 --as user", VMTEST="-run X")
-	SANDBOXD_BINARY=$(CURDIR)/bin/sandboxd go test -count=1 -p 1 -timeout 20m -exec "$(CURDIR)/.cache/vmrun --smp 2 --memory 2g \
-		--disk $(CURDIR)/.cache/vmroot.img:/ --file $(CURDIR) --env SANDBOXD_BINARY --env SANDBOXD_MUST_WORK --env SANDBOXD_GUEST=1 $(VMFLAGS)" $(VMTEST) $(VMPACKAGES)
+	go test -count=1 -p 1 -timeout 40m -exec '$(VMRUN) --env SANDBOXD_MUST_WORK --env SANDBOXD_SLOW=4 $(VMFLAGS)' $(VMTEST) $(VMPACKAGES)
+
+.PHONY: vm-smoke
+vm-smoke: .cache/vmrun bin/sandboxd ## Run in guests what this machine cannot show: cgroup layouts, kernels (MATRIXFLAGS)
+	@MAKE='$(MAKE)' scripts/vm-smoke.sh -vmrun '$(VMRUN)' $(MATRIXFLAGS) smoke
+
+.PHONY: test-matrix
+test-matrix: .cache/vmrun .cache/vmroot.img bin/sandboxd ## Run all tests on all kernels and cgroup layouts, for hours, and write docs/vm-matrix.md
+	go run ./integration/matrix -vmrun '$(VMRUN)' -markdown docs/vm-matrix.md $(MATRIXFLAGS) all
 
 .PHONY: .cache/vmrun
 .cache/vmrun:

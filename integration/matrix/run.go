@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// result is what became of a row.
+type result struct {
+	row
+	ok      bool
+	why     string   // one line; "": ok
+	passed  int      // tests, without their parts
+	failed  []string // with their parts
+	apart   []string // why tests, or parts of them, did not apply, each once
+	release string   // of the kernel
+	took    time.Duration
+	log     string // the file that is kept where it failed
+}
+
+// Limits of one guest. An emulated one is some ten times slower than its host.
+const (
+	testTimeout = "40m"
+	slow        = "4"
+)
+
+func run(ctx context.Context, vmrun []string, r row) result {
+	begin := time.Now()
+	log, err := filepath.Abs(filepath.Join(dir, r.name()+".log"))
+	if err != nil {
+		return result{row: r, why: err.Error()}
+	}
+	program, err := filepath.Abs(binary(r.pkg))
+	if err != nil {
+		return result{row: r, why: err.Error()}
+	}
+	args := append(slices.Clone(vmrun[1:]), "-v", "--kernel", r.kernel, "--cgroup", r.cgroup, "--as", r.as, "--console", strings.TrimSuffix(log, ".log")+".console",
+		"--env", "SANDBOXD_MUST_WORK=1", "--env", "SANDBOXD_SLOW="+slow)
+	if r.as == "user" && r.cgroup == "v2" {
+		args = append(args, "--env", "SANDBOXD_DELEGATED=1")
+	}
+	args = append(args, "--", program, "-test.v", "-test.timeout="+testTimeout, "-test.run="+r.run)
+	cmd := exec.CommandContext(ctx, vmrun[0], args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // the guest goes with it
+	cmd.WaitDelay = 10 * time.Second
+	cmd.Dir = r.pkg
+	out, err := cmd.CombinedOutput()
+	res := judge(r, string(out), err)
+	res.took, res.log = time.Since(begin), log
+	if res.ok {
+		os.Remove(log)
+		os.Remove(strings.TrimSuffix(log, ".log") + ".console")
+	} else if err := os.WriteFile(log, out, 0o644); err != nil {
+		res.why += "; " + err.Error()
+	}
+	return res
+}
+
+var (
+	verdicts = regexp.MustCompile(`(?m)^( *)--- (PASS|FAIL|SKIP): (\S+)`)
+	reasons  = regexp.MustCompile(`(?m)_test\.go:\d+: does not apply: (.*)$`)
+	uids     = regexp.MustCompile(`\buid \d+`)
+	releases = regexp.MustCompile(`(?m)^vm: .*; kernel (\S+)$`)
+)
+
+// judge reads the output of a guest. A row in which no test ran is no success.
+func judge(r row, out string, err error) result {
+	res := result{row: r}
+	for _, m := range verdicts.FindAllStringSubmatch(out, -1) {
+		switch {
+		case m[2] == "FAIL":
+			res.failed = append(res.failed, m[3])
+		case m[2] == "PASS" && m[1] == "":
+			res.passed++
+		}
+	}
+	for _, m := range reasons.FindAllStringSubmatch(out, -1) {
+		if !slices.Contains(res.apart, m[1]) {
+			res.apart = append(res.apart, m[1])
+		}
+	}
+	if m := releases.FindStringSubmatch(out); m != nil {
+		res.release = m[1]
+	}
+	switch {
+	case len(res.failed) > 0:
+		res.why = "failed: " + strings.Join(res.failed, " ")
+	case err != nil:
+		res.why = err.Error()
+		if i := strings.LastIndex(out, "\nvm: "); i >= 0 {
+			why, _, _ := strings.Cut(out[i+1:], "\n")
+			res.why += ", " + why
+		}
+	case res.passed == 0 && len(res.apart) == 0:
+		res.why = "no test ran"
+	default:
+		res.ok = true
+	}
+	return res
+}
+
+func (r *result) print() {
+	word := "ok  "
+	if !r.ok {
+		word = "FAIL"
+	}
+	fmt.Printf("%s  %-16s %-28s %4d passed %4ds  %s\n", word, r.layout, r.pkg, r.passed, int(r.took.Seconds()), r.why)
+	if !r.ok {
+		fmt.Printf("      %s\n", r.log)
+	}
+}
