@@ -90,10 +90,7 @@ func (a *Actor) start(ctx context.Context, start time.Time) (err error) {
 		if a.pair, err = a.host.ids.take(); err != nil {
 			return err
 		}
-		q.Host = a.host.ids.host(a.pair)
-		if a.host.ids.base == 1 && len(q.Mounts) > 0 {
-			q.Host.UID, q.Host.GID = 0, 0 // rootless: files of the mounts belong to the caller, who is 0 in the launcher
-		}
+		q.Host = r.hostIDs(a.host, a.pair)
 	}
 	if w, ok := r.backend.(interface {
 		Warm(context.Context, *spawn.Request)

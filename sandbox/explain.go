@@ -77,10 +77,7 @@ func (r *resolved) imagine(h *Host) {
 	q := &r.request
 	q.ID = "0.1"
 	if r.ownIDs(h) {
-		q.Host = h.ids.host(0)
-		if h.ids.base == 1 && len(q.Mounts) > 0 {
-			q.Host.UID, q.Host.GID = 0, 0
-		}
+		q.Host = r.hostIDs(h, 0)
 	}
 	if !r.native() {
 		q.Private = filepath.Join(privateDir(0), q.ID)

@@ -112,6 +112,23 @@ func (r *resolved) native() bool { return r.backend.Name() == "native" }
 // that root gave to an ordinary user exist in a user namespace only.
 func (r *resolved) ownIDs(h *Host) bool { return h.ids.count > 0 && (h.ids.base != 1 || r.native()) }
 
+// callersFiles tells whether the program is let at files that belong to the
+// caller, or to us as an archive's that may be written to do. Root has them
+// id-mapped; an ordinary user's program must be the caller to use them.
+func (r *resolved) callersFiles() bool {
+	q := &r.request
+	return len(q.Mounts) > 0 || q.Root.Kind == rootfs.Dir || q.Root.Kind == rootfs.Tar && q.Root.Writable
+}
+
+// hostIDs are the ids of a pair.
+func (r *resolved) hostIDs(h *Host, pair int) *spawn.HostIDs {
+	ids := h.ids.host(pair)
+	if h.ids.base == 1 && r.callersFiles() {
+		ids.UID, ids.GID = 0, 0 // the caller is 0 in the launcher
+	}
+	return ids
+}
+
 func (r *resolved) identity(h *Host) error {
 	s, q := &r.spec, &r.request
 	user := User{1000, 1000}
@@ -415,7 +432,7 @@ func (r *resolved) walls(h *Host) error {
 		return err
 	}
 	q.Filter, q.Notify = filter.Bytes(), r.spec.SeccompKill
-	own := r.ownIDs(h) && (namespaces.Privileged() || len(q.Mounts) == 0)
+	own := r.ownIDs(h) && (namespaces.Privileged() || !r.callersFiles())
 	if abi, err := landlock.ABI(); err == nil {
 		q.Landlock = true
 		r.missing = append(r.missing, r.notScoped(abi, own)...)

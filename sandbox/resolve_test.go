@@ -213,6 +213,26 @@ func TestSubordinateIDs(t *testing.T) {
 			t.Errorf("%s: ids %+v", backend, r.request.Host)
 		}
 	}
+	for name, c := range map[string]struct {
+		spec Spec
+		own  bool
+	}{
+		"host root":        {Spec{}, true},
+		"archive":          {Spec{Root: rootfs.Source{Kind: rootfs.Tar, Path: "/x.tar"}}, true},
+		"writable archive": {Spec{Root: rootfs.Source{Kind: rootfs.Tar, Path: "/x.tar", Writable: true}}, false},
+		"directory":        {Spec{Root: rootfs.Source{Kind: rootfs.Dir, Path: "/"}}, false},
+	} {
+		h := bare()
+		h.ids = ids{base: 1, count: 2}
+		c.spec.Argv = []string{"true"}
+		r, err := h.resolve(c.spec)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if r.imagine(h); (r.request.Host.UID != 0) != c.own {
+			t.Errorf("%s: ids %+v", name, r.request.Host)
+		}
+	}
 }
 
 func TestUnlimited(t *testing.T) {

@@ -150,6 +150,8 @@ func (t template) ids() (uids, gids []launcher.IDMap, initUID, initGID int) {
 		[]launcher.IDMap{{Inside: initGID, Outside: r.Host.InitGID, Count: 1}, {Inside: r.GID, Outside: r.Host.GID, Count: 1}}, initUID, initGID
 }
 
+const secbitNoSetuidFixup = 1 << 2 // <linux/securebits.h>
+
 // before is the first half: everything that any actor of this shape needs.
 func (t template) before(id spawn.Identity) []plan.Step {
 	var s steps
@@ -169,6 +171,10 @@ func (t template) before(id spawn.Identity) []plan.Step {
 	if r.TimeNS { // while /proc/self is still this process's own: a change of id gives it to root
 		s.add(plan.Unshare, n(unix.CLONE_NEWTIME))
 		s.add(plan.TimeOffsets, nil, timeOffsets())
+	}
+	if r.Host != nil && r.Host.UID == 0 && r.UID == 0 {
+		// The caller, who is 0 in the launcher, is the program, and 0 here too: to become the init would cost all capabilities.
+		s.add(plan.Securebits, n(secbitNoSetuidFixup))
 	}
 	s.add(plan.Setid, n(uint64(initUID), uint64(initGID), b2u(r.Host == nil)))
 	s.add(plan.Undumpable, nil)

@@ -20,6 +20,7 @@ import (
 	"sandboxd/rootfs"
 	"sandboxd/spawn"
 	"sandboxd/spawn/native"
+	"sandboxd/spawn/plan"
 	"sandboxd/spawn/spawntest"
 )
 
@@ -437,5 +438,24 @@ func TestExplainNeedsNothing(t *testing.T) {
 	}
 	if n := launchers(); len(n) != 0 {
 		t.Error("a process was started to explain")
+	}
+}
+
+// An ordinary user's program that is the user, and root inside: its init starts
+// as that root, and may not lose its capabilities when it becomes another.
+func TestInitOfRootInside(t *testing.T) {
+	b := native.New(native.Options{})
+	for host, want := range map[spawn.HostIDs]bool{{InitUID: 1, InitGID: 1}: true, {InitUID: 1, InitGID: 1, UID: 2, GID: 2}: false} {
+		r := request(t)
+		r.Argv, r.UID, r.Host = []string{"true"}, 0, &host
+		sections, err := b.Explain(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		setid := slices.IndexFunc(sections[2].Steps, func(s plan.Step) bool { return s.Kind == plan.Setid })
+		keeps := slices.IndexFunc(sections[2].Steps, func(s plan.Step) bool { return s.Kind == plan.Securebits })
+		if got := keeps >= 0 && keeps < setid; got != want || setid < 0 {
+			t.Errorf("%+v: securebits in step %d, setid in %d", host, keeps, setid)
+		}
 	}
 }
