@@ -189,16 +189,23 @@ func (a *Actor) makePrivate() error {
 	a.host.mu.Lock()
 	a.host.private = true
 	a.host.mu.Unlock()
-	err := os.MkdirAll(parent, 0o711)
-	if err == nil {
-		err = os.Chmod(parent, 0o711) // whatever the caller's umask
+	mkdir := func(dir string, mode os.FileMode) error {
+		err := os.Mkdir(dir, mode)
+		if err == nil || mode == 0o711 && errors.Is(err, os.ErrExist) {
+			err = os.Chmod(dir, mode) // whatever the caller's umask
+		}
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("private directory: %w", err)
+	var err error
+	if all := filepath.Dir(parent); os.Geteuid() == 0 { // an ordinary user's is the leases' directory
+		err = mkdir(all, 0o711)
 	}
 	a.private = filepath.Join(parent, a.id)
-	if err = os.Mkdir(a.private, 0o700); err == nil {
-		err = os.Chmod(a.private, 0o700)
+	if err == nil {
+		err = mkdir(parent, 0o711)
+	}
+	if err == nil {
+		err = mkdir(a.private, 0o700)
 	}
 	if err != nil {
 		return fmt.Errorf("private directory: %w", err)
