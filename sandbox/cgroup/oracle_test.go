@@ -23,6 +23,11 @@ func TestOracle(t *testing.T) {
 	if err := l.WaitEmpty(within(t)); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the timer of the CPU limit counts no more", func() bool { // it outlives the last process by a period
+		before := wantEvents(t, l)
+		time.Sleep(250 * time.Millisecond)
+		return wantEvents(t, l) == before
+	})
 	for _, p := range l.places {
 		if p.unified {
 			seen(t, l, p)
