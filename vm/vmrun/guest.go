@@ -217,14 +217,11 @@ func furnish(j *job) error {
 			return err
 		}
 	}
-	if j.User {
-		return admit(j)
-	}
-	return nil
+	return admit(j)
 }
 
-// admit lets the ordinary user at what was packed, which may come from below
-// a home that is root's alone, and gives it the directories that the program
+// admit lets everyone at what was packed, which may come from below a home that
+// is root's alone, and gives an ordinary user the directories that the program
 // writes to.
 func admit(j *job) error {
 	for _, p := range slices.Concat(j.Copy, j.Dirs) {
@@ -239,6 +236,9 @@ func admit(j *job) error {
 		}
 	}
 	for _, d := range j.Dirs {
+		if !j.User {
+			break
+		}
 		if err := os.Chown(d, ordinary, ordinary); err != nil {
 			return err
 		}
