@@ -20,9 +20,9 @@ import (
 	"sandboxd/spawn/launcher"
 )
 
-// Actor is a running program in its sandbox. Its methods may be called
+// Process is a running program in its sandbox. Its methods may be called
 // concurrently, also after its end.
-type Actor struct {
+type Process struct {
 	host    *Host
 	res     *resolved
 	id      string
@@ -48,13 +48,13 @@ type Actor struct {
 
 // Start starts an actor. It returns when its program runs, or with the reason
 // why not; then nothing of it is left. ctx bounds the start only.
-func (h *Host) Start(ctx context.Context, s Spec) (*Actor, error) {
+func (h *Host) Start(ctx context.Context, s Spec) (*Process, error) {
 	start := time.Now()
 	r, err := h.resolve(s)
 	if err != nil {
 		return nil, err
 	}
-	a := &Actor{host: h, res: r, pair: -1, gone: make(chan struct{}), done: make(chan struct{})}
+	a := &Process{host: h, res: r, pair: -1, gone: make(chan struct{}), done: make(chan struct{})}
 	ctx, a.abort = context.WithCancelCause(ctx)
 	defer a.abort(nil)
 	if err := h.enter(a); err != nil {
@@ -70,7 +70,7 @@ func (h *Host) Start(ctx context.Context, s Spec) (*Actor, error) {
 }
 
 // enter makes the actor visible to Close in the same step in which it starts to exist.
-func (h *Host) enter(a *Actor) error {
+func (h *Host) enter(a *Process) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -82,7 +82,7 @@ func (h *Host) enter(a *Actor) error {
 	return nil
 }
 
-func (a *Actor) start(ctx context.Context, start time.Time) (err error) {
+func (a *Process) start(ctx context.Context, start time.Time) (err error) {
 	r, q := a.res, &a.res.request
 	q.ID = a.id
 	phases := phaser{last: start}
@@ -146,7 +146,7 @@ func (a *Actor) start(ctx context.Context, start time.Time) (err error) {
 // makeLeaf makes the actor's cgroup. A host that cannot limit swap still limits
 // memory, and one that is itself held to fewer CPUs than the default holds the
 // actor to those; unless such a limit was asked for.
-func (a *Actor) makeLeaf() (*cgroup.Leaf, error) {
+func (a *Process) makeLeaf() (*cgroup.Leaf, error) {
 	r, asked := a.res, &a.res.spec.Limits
 	for {
 		leaf, err := a.host.tree.Leaf(strconv.Itoa(a.n), r.cgroup)
@@ -167,7 +167,7 @@ func (a *Actor) makeLeaf() (*cgroup.Leaf, error) {
 }
 
 // explainStart names the limit that was too small to start anything.
-func (a *Actor) explainStart(err error) error {
+func (a *Process) explainStart(err error) error {
 	if a.leaf == nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (a *Actor) explainStart(err error) error {
 }
 
 // makePrivate makes the directory that stands in for a private root.
-func (a *Actor) makePrivate() error {
+func (a *Process) makePrivate() error {
 	q := &a.res.request
 	parent := privateDir(a.host.lease.N)
 	a.host.mu.Lock()
@@ -224,7 +224,7 @@ func (a *Actor) makePrivate() error {
 }
 
 // supervise is the actor's life from its program's start to the last trace of it.
-func (a *Actor) supervise() {
+func (a *Process) supervise() {
 	stop := a.watch()
 	exit, err := a.proc.Wait(context.Background())
 	wall := time.Since(a.began)
@@ -249,12 +249,12 @@ func (a *Actor) supervise() {
 	close(a.done)
 }
 
-func (a *Actor) lacks(what string, err error) {
+func (a *Process) lacks(what string, err error) {
 	a.report.Isolation.Missing = append(a.report.Isolation.Missing, Missing{what, err.Error()})
 }
 
 // watch starts what ends an actor that does not end by itself.
-func (a *Actor) watch() (stop func()) {
+func (a *Process) watch() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &a.res.limits
 	if l.CPUTime > 0 {
@@ -271,7 +271,7 @@ func (a *Actor) watch() (stop func()) {
 }
 
 // watchCPU polls, at the pace at which the limit could be reached soonest.
-func (a *Actor) watchCPU(ctx context.Context, limit time.Duration) {
+func (a *Process) watchCPU(ctx context.Context, limit time.Duration) {
 	for {
 		var left time.Duration
 		if u, err := a.leaf.Usage(); err == nil { // else, as without a free descriptor, the next look tells
@@ -289,7 +289,7 @@ func (a *Actor) watchCPU(ctx context.Context, limit time.Duration) {
 }
 
 // end kills the actor, for the first reason that anyone has.
-func (a *Actor) end(why Reason, detail string) {
+func (a *Process) end(why Reason, detail string) {
 	a.mu.Lock()
 	first := a.why == "" && !a.over
 	if first {
@@ -301,7 +301,7 @@ func (a *Actor) end(why Reason, detail string) {
 	}
 }
 
-func (a *Actor) kill() {
+func (a *Process) kill() {
 	a.mu.Lock()
 	proc, note := a.proc, a.note
 	a.mu.Unlock()
@@ -317,7 +317,7 @@ func (a *Actor) kill() {
 
 // Cancel asks the program to end with SIGTERM and kills it after grace. It
 // does not wait, and does nothing to an actor that has ended.
-func (a *Actor) Cancel(by string, grace time.Duration) {
+func (a *Process) Cancel(by string, grace time.Duration) {
 	a.mu.Lock()
 	if a.note == "" {
 		a.note = by
@@ -337,10 +337,10 @@ func (a *Actor) Cancel(by string, grace time.Duration) {
 }
 
 // Signal sends s to the program; SIGKILL ends the whole actor.
-func (a *Actor) Signal(s syscall.Signal) error { return a.proc.Signal(s) }
+func (a *Process) Signal(s syscall.Signal) error { return a.proc.Signal(s) }
 
 // Resize tells the actor's terminal its new size.
-func (a *Actor) Resize(w spawn.Winsize) error {
+func (a *Process) Resize(w spawn.Winsize) error {
 	t := a.proc.Terminal()
 	if t == nil {
 		return errors.New("the actor has no terminal")
@@ -349,16 +349,16 @@ func (a *Actor) Resize(w spawn.Winsize) error {
 }
 
 // ID names the actor in reports; it is unique on this machine while it lives.
-func (a *Actor) ID() string { return a.id }
+func (a *Process) ID() string { return a.id }
 
 // PID is that of the actor's init, as this process sees it.
-func (a *Actor) PID() int { return a.proc.PID() }
+func (a *Process) PID() int { return a.proc.PID() }
 
 // Gone is closed when nothing of the actor is left on the host.
-func (a *Actor) Gone() <-chan struct{} { return a.gone }
+func (a *Process) Gone() <-chan struct{} { return a.gone }
 
 // Wait returns the report when nothing of the actor is left and its output has been delivered.
-func (a *Actor) Wait(ctx context.Context) (*Report, error) {
+func (a *Process) Wait(ctx context.Context) (*Report, error) {
 	select {
 	case <-a.done:
 		return &a.report, nil
@@ -368,7 +368,7 @@ func (a *Actor) Wait(ctx context.Context) (*Report, error) {
 }
 
 // release removes all that the actor had. The leaf goes last: it is the proof that nothing is left.
-func (a *Actor) release() error {
+func (a *Process) release() error {
 	var err error
 	if a.proc != nil {
 		err = a.proc.Close()
@@ -395,7 +395,7 @@ func (a *Actor) release() error {
 }
 
 // empty proves the cgroup empty, killing what is there, and removes it.
-func (a *Actor) empty() error {
+func (a *Process) empty() error {
 	if err := a.leaf.Remove(); err == nil {
 		return nil
 	}

@@ -57,13 +57,13 @@ func (p *fakeProcess) Close() error {
 
 func fakeHost(start func(context.Context, *spawn.Request) (spawn.Process, error)) *Host {
 	h := bare()
-	h.lease, h.live = &lease.Lease{}, map[*Actor]struct{}{}
+	h.lease, h.live = &lease.Lease{}, map[*Process]struct{}{}
 	h.backends = map[string]spawn.Backend{"native": fakeBackend{start}}
 	return h
 }
 
 // report waits for the end of an actor that must come.
-func report(t *testing.T, a *Actor) *Report {
+func report(t *testing.T, a *Process) *Report {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -115,13 +115,13 @@ func TestCloseDuringStart(t *testing.T) {
 // A start that fails leaves no descriptor behind.
 func TestFailedStartClosesStdio(t *testing.T) {
 	broken := errors.New("broken")
-	var a *Actor
+	var a *Process
 	h := fakeHost(func(context.Context, *spawn.Request) (spawn.Process, error) { return nil, broken })
 	r, err := h.resolve(Spec{Argv: []string{"true"}, Stdin: strings.NewReader("")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a = &Actor{host: h, res: r, pair: -1}
+	a = &Process{host: h, res: r, pair: -1}
 	if err := a.start(context.Background(), time.Now()); !errors.Is(err, broken) {
 		t.Fatal(err)
 	}

@@ -202,7 +202,7 @@ func TestFewerCPUsThanDefault(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := &Actor{host: h, res: r, n: 1}
+		a := &Process{host: h, res: r, n: 1}
 		if _, err := a.makeLeaf(); (err != nil) != (cpus == 0.75) || r.lacks("cpus") != lacks {
 			t.Errorf("%v CPUs: %v, missing %+v", cpus, err, r.missing)
 		}

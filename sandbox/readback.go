@@ -25,7 +25,7 @@ func replaceEnv(env []string, key, value string) []string {
 
 // inspect runs when the program's process is confined and has not yet executed
 // anything of the program's: what /proc says of it now is what holds.
-func (a *Actor) inspect(pid int, listener *os.File) error {
+func (a *Process) inspect(pid int, listener *os.File) error {
 	if listener != nil {
 		fd, err := unix.FcntlInt(listener.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 		listener.Close()

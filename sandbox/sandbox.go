@@ -1,7 +1,7 @@
 // Package sandbox runs programs that must not be trusted, each in a sandbox of
 // its own, under hard limits, and tells why each of them ended.
 //
-//	report, err := sandbox.Run(ctx, sandbox.Spec{
+//	report, err := sandbox.Exec(ctx, sandbox.Spec{
 //		Argv:   []string{"python3", "-c", "print(6*7)"},
 //		Limits: sandbox.Limits{Memory: 64 << 20, Timeout: 5 * time.Second},
 //		Stdout: os.Stdout,
@@ -47,7 +47,7 @@ type Host struct {
 	closed  bool
 	next    int
 	private bool // privateDir was made
-	live    map[*Actor]struct{}
+	live    map[*Process]struct{}
 }
 
 // Options of a Host. The zero value suits a program that runs many actors.
@@ -64,7 +64,7 @@ type Options struct {
 // Open takes a lease, removes what dead supervisors left behind, and looks at
 // the host. Nothing is started yet.
 func Open(o Options) (*Host, error) {
-	h := &Host{one: o.Only != nil, live: map[*Actor]struct{}{}}
+	h := &Host{one: o.Only != nil, live: map[*Process]struct{}{}}
 	var sub native.Options
 	if !namespaces.Privileged() {
 		var err error
@@ -169,7 +169,7 @@ func (h *Host) Close() error {
 		return nil
 	}
 	h.closed = true
-	var left []*Actor
+	var left []*Process
 	for a := range h.live {
 		left = append(left, a)
 	}
@@ -193,10 +193,10 @@ func (h *Host) Close() error {
 	return errors.Join(err, h.lease.Release())
 }
 
-// Run runs one actor to its end. When ctx ends, the actor is cancelled: asked
+// Exec runs one program to its end in a sandbox of its own. When ctx ends, the actor is cancelled: asked
 // by SIGTERM, killed a second later. The error is that of the start; what
 // happens afterwards is in the report.
-func Run(ctx context.Context, s Spec) (*Report, error) {
+func Exec(ctx context.Context, s Spec) (*Report, error) {
 	h, err := Open(Options{Only: &s})
 	if err != nil {
 		return nil, err

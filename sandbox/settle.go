@@ -15,7 +15,7 @@ import (
 )
 
 // measure fills in the report but for the verdict, while the cgroup can be asked.
-func (a *Actor) measure(exit spawn.Exit, wall time.Duration) cgroup.Events {
+func (a *Process) measure(exit spawn.Exit, wall time.Duration) cgroup.Events {
 	r, rep := a.res, &a.report
 	rep.Schema, rep.Backend = ReportSchema, r.backend.Name()
 	rep.Actor = ActorID{a.id, r.spec.name()}
@@ -55,7 +55,7 @@ func overlay(u *Usage, c cgroup.Usage) {
 }
 
 // diskFull looks at the writable layer by a descriptor of our own.
-func (a *Actor) diskFull() bool {
+func (a *Process) diskFull() bool {
 	f := a.proc.Scratch()
 	var st unix.Statfs_t
 	if f == nil || unix.Fstatfs(int(f.Fd()), &st) != nil {

@@ -126,7 +126,7 @@ func hold(signals chan os.Signal, started <-chan struct{}, cancel context.Cancel
 // insist is how soon a second SIGINT or SIGTERM must follow the first one to kill a program that ignores it.
 const insist = 2 * time.Second
 
-func forward(a *sandbox.Actor, signals <-chan os.Signal) {
+func forward(a *sandbox.Process, signals <-chan os.Signal) {
 	var last time.Time
 	for s := range signals {
 		sig := s.(syscall.Signal)
