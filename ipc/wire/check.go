@@ -1,5 +1,7 @@
 package wire
 
+import "math"
+
 // What Limits that are zero mean, and how deep they may be at most.
 const (
 	DefaultDepth = 32
@@ -46,41 +48,57 @@ func Check(b []byte, l Limits) error {
 // walk returns where the value at b[pos:] ends, or where the value begins that
 // it refuses.
 func walk(b []byte, pos int, l Limits) (end int, err error) {
-	depth, items := min(l.Depth, MaxDepth), l.Items-1
-	if items < 0 {
+	depth, items := min(l.Depth, MaxDepth), min(l.Items, math.MaxUint32)
+	if items--; items < 0 {
 		return pos, ErrItems
 	}
-	var outer [MaxDepth]int // values left in the containers around
-	level, left := 0, 1     // containers around; values left in the innermost
+	var outer [MaxDepth]uint32 // values left in the containers around
+	level, left := 0, 1        // containers around; values left in the innermost
 	for {
-		k, body, n, err := head(b, pos)
-		if err != nil {
-			return pos, err
+		if pos >= len(b) {
+			return pos, ErrTruncated
 		}
 		left--
-		switch k {
-		case KindArray, KindMap:
-			if level >= depth {
-				return pos, ErrDepth
+		body, children := pos+1, 0
+		switch c := b[pos]; { // the short forms are most of them
+		case c < 0x80 || c >= 0xe0:
+		case c >= 0xa0 && c < 0xc0:
+			if body += int(c & 0x1f); body > len(b) {
+				return pos, ErrLength
 			}
-			if k == KindMap {
-				n *= 2
+		case c >= 0xca && c < 0xd4: // numbers
+			if body += int(forms[c-0xc0].body); body > len(b) {
+				return pos, ErrTruncated
 			}
-			if items -= n; items < 0 {
-				return pos, ErrItems
-			}
-			outer[level] = left
-			level++
-			left, pos = n, body
 		default:
-			pos = body + n
+			k, at, n, err := head(b, pos)
+			if err != nil {
+				return pos, err
+			}
+			body = at + n
+			if k == KindArray || k == KindMap {
+				if level >= depth {
+					return pos, ErrDepth
+				}
+				body, children = at, n
+				if k == KindMap {
+					children = 2 * n
+				}
+				if items -= children; items < 0 {
+					return pos, ErrItems
+				}
+				outer[level] = uint32(left)
+				level++
+				left = children
+			}
 		}
+		pos = body
 		for left == 0 {
 			if level == 0 {
 				return pos, nil
 			}
 			level--
-			left = outer[level]
+			left = int(outer[level])
 		}
 	}
 }
