@@ -1,18 +1,3 @@
-// Package wire builds and takes apart messages whose byte layout is fixed, one
-// msgpack value each, without a msgpack library, so that a peer in C needs no
-// parser either:
-//
-//	r := wire.NewReader(body)
-//	r.Array(2)
-//	r.Fixint(7)
-//	status := r.Uint32()
-//	err := r.Done() // the first byte that is not of this layout
-//
-// Reading allocates nothing but what it returns: a length that is declared is
-// compared with the bytes that are there.
-//
-// Non-goals: any other form of the same values, which is refused.
-// Format: https://github.com/msgpack/msgpack/blob/master/spec.md
 package wire
 
 import "encoding/binary"
