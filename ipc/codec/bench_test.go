@@ -11,16 +11,16 @@ type small struct {
 	Scale float64
 }
 
-type big struct {
+type large struct {
 	Body []byte
 	Text string
 }
 
 func BenchmarkMarshal(b *testing.B) {
 	in := &small{"render", 640, 1.5}
-	large := &big{make([]byte, 1<<20), strings.Repeat("x", 1<<20)}
+	two := &large{make([]byte, 1<<20), strings.Repeat("x", 1<<20)}
 	b.Run("small", func(b *testing.B) { benchMarshal(b, in) })
-	b.Run("large", func(b *testing.B) { benchMarshal(b, large) })
+	b.Run("large", func(b *testing.B) { benchMarshal(b, two) })
 	b.Run("list", func(b *testing.B) { benchMarshal(b, make([]int64, 1000)) })
 	b.Run("map", func(b *testing.B) { benchMarshal(b, map[string]int{"a": 1, "b": 2, "c": 3}) })
 }
@@ -47,7 +47,7 @@ func BenchmarkAppend(b *testing.B) {
 
 func BenchmarkUnmarshal(b *testing.B) {
 	b.Run("small", func(b *testing.B) { benchUnmarshal(b, small{"render", 640, 1.5}) })
-	b.Run("large", func(b *testing.B) { benchUnmarshal(b, big{make([]byte, 1<<20), strings.Repeat("x", 1<<20)}) })
+	b.Run("large", func(b *testing.B) { benchUnmarshal(b, large{make([]byte, 1<<20), strings.Repeat("x", 1<<20)}) })
 	b.Run("list", func(b *testing.B) { benchUnmarshal(b, make([]int64, 1000)) })
 	b.Run("map", func(b *testing.B) { benchUnmarshal(b, map[string]int{"a": 1, "b": 2, "c": 3}) })
 }

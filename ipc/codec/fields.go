@@ -48,11 +48,16 @@ func (b builder) collect(p *plan, t reflect.Type, index []int) (why string) {
 		if option != "" && option != "omitempty" {
 			return "field " + f.Name + " has the tag option " + strconv.Quote(option) + ", and only omitempty is known"
 		}
+		if !utf8.ValidString(name) {
+			return "field " + f.Name + " has a name that is not UTF-8"
+		}
 		at := append(index[:len(index):len(index)], i)
 		if f.Anonymous && name == "" {
 			switch {
 			case f.Type.Kind() == reflect.Pointer:
 				return "field " + f.Name + " is an embedded pointer: give it a name"
+			case inlined(f.Type) && option != "":
+				return "field " + f.Name + " is embedded, so that it cannot be omitted: give it a name"
 			case inlined(f.Type):
 				if why := b.collect(p, f.Type, at); why != "" {
 					return why
@@ -69,8 +74,8 @@ func (b builder) collect(p *plan, t reflect.Type, index []int) (why string) {
 		if name == "" {
 			name = f.Name
 		}
-		if _, taken := p.byName[name]; taken || !utf8.ValidString(name) {
-			return "two fields are called " + strconv.Quote(name) + ", or that is not UTF-8"
+		if _, taken := p.byName[name]; taken {
+			return "two fields are called " + strconv.Quote(name)
 		}
 		p.byName[name] = len(p.fields)
 		p.fields = append(p.fields, field{name, wire.AppendStr(nil, name), at, b.plan(f.Type), option != ""})
