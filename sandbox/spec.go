@@ -29,13 +29,22 @@ type Spec struct {
 	Backend     string // "": native
 	SeccompKill bool   // a forbidden system call ends the actor (reason syscall) instead of failing with EPERM
 	TimeNS      bool   // clocks of its own that start at zero
+	Peer        bool   // the program may connect to its supervisor, see docs/protocol.md
 	ReadBack    bool   // fill Report.Isolation from the kernel; costs about a millisecond before the program starts
+
+	// What follows is for programs with Peer, in a Nursery.
+	Serve       *Mux            // verbs that the program may call of us, besides those of the nursery; nil: none
+	Kinds       map[string]Spec // what children it may start, by kind; inside its own limits, and gone when it is
+	Finds       bool            // it may look up the tree's actors by name, and call them
+	BootTimeout time.Duration   // from the program's start to its hello; 0: 10 s
 
 	Stdin          io.Reader // nil: empty
 	Stdout, Stderr io.Writer // nil: discarded, but counted
 	// Terminal runs the program on a terminal of its own instead: Stdin feeds
 	// it, Stdout receives what it shows, Stderr is not used.
 	Terminal *spawn.Winsize
+
+	self bool // Argv is this same program; see Func
 }
 
 // User is a uid and gid inside the sandbox.

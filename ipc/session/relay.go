@@ -1,0 +1,52 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// Relay passes a dialog that is being served at from on to one that was opened
+// at to, and returns its result. Each direction waits for its reader, so that
+// windows hold through the relay; a cancel at one end cancels the other.
+func Relay(ctx context.Context, from, to *Stream) ([]byte, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	first, err := to.Started(ctx)
+	if err == nil {
+		if err = from.Start(ctx, first); err != nil {
+			_ = to.Cancel(err)
+			return nil, err
+		}
+	}
+	down := make(chan struct{})
+	go func() { // what the opener sends
+		defer close(down)
+		if err := copyItems(ctx, to, from); err == nil {
+			_ = to.CloseSend()
+		}
+	}()
+	if err := copyItems(ctx, from, to); err == nil {
+		_ = from.CloseSend()
+	}
+	result, err := to.Result(ctx)
+	stop(io.EOF)
+	<-down
+	return result, err
+}
+
+// copyItems passes items on until there are no more.
+func copyItems(ctx context.Context, to, from *Stream) error {
+	for {
+		item, err := from.Recv(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := to.Send(ctx, item); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"sandboxd/ipc/codec"
+)
+
+// Handle serves verb by a function of one request and one answer. A payload
+// that is no Req is refused before f sees it.
+func Handle[Req, Resp any](m *Mux, verb string, f func(context.Context, Req) (Resp, error)) {
+	m.Add(verb, Unary, func(ctx context.Context, c *Inbound) ([]byte, error) {
+		var req Req
+		if err := decode(c.Payload(), &req); err != nil {
+			return nil, err
+		}
+		resp, err := f(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		return encode(resp)
+	})
+}
+
+// ServerStream is the server's end of a dialog: it receives In and sends Out.
+type ServerStream[In, Out any] struct{ s *Stream }
+
+// HandleStream serves verb by a dialog: f gets the first value, says Started,
+// sends and receives, and returns the result.
+func HandleStream[Req, In, Out, Resp any](m *Mux, verb string, f func(context.Context, Req, ServerStream[In, Out]) (Resp, error)) {
+	m.Add(verb, Dialog, func(ctx context.Context, c *Inbound) ([]byte, error) {
+		var req Req
+		if err := decode(c.Payload(), &req); err != nil {
+			return nil, err
+		}
+		resp, err := f(ctx, req, ServerStream[In, Out]{c.Stream()})
+		if err != nil {
+			return nil, err
+		}
+		return encode(resp)
+	})
+}
+
+// Started says the dialog's first value, once, before the first Send.
+func (d ServerStream[In, Out]) Started(ctx context.Context, value any) error {
+	b, err := encode(value)
+	if err != nil {
+		return err
+	}
+	return d.s.Start(ctx, b)
+}
+
+// Send sends one item, and waits where the reader is slow.
+func (d ServerStream[In, Out]) Send(ctx context.Context, item Out) error { return send(ctx, d.s, item) }
+
+// Recv gives the opener's next item; io.EOF after the last.
+func (d ServerStream[In, Out]) Recv(ctx context.Context) (In, error) { return recv[In](ctx, d.s) }
+
+// All are the opener's items, up to the first error, which comes with a zero item; io.EOF does not.
+func (d ServerStream[In, Out]) All(ctx context.Context) iter.Seq2[In, error] {
+	return all[In](ctx, d.s)
+}
+
+// CloseSend says that no more items come from here.
+func (d ServerStream[In, Out]) CloseSend() error { return d.s.CloseSend() }
+
+// Call makes a call with a typed request and answer.
+func Call[Req, Resp any](ctx context.Context, s *Session, verb string, req Req) (Resp, error) {
+	var resp Resp
+	b, err := encode(req)
+	if err != nil {
+		return resp, err
+	}
+	if b, err = s.Call(ctx, verb, b); err != nil {
+		return resp, err
+	}
+	if err := decode(b, &resp); err != nil {
+		return resp, fmt.Errorf("answer of %s: %w", verb, err)
+	}
+	return resp, nil
+}
+
+// ClientStream is the opener's end of a dialog: it sends Out and receives In.
+type ClientStream[Out, In any] struct{ s *Stream }
+
+// OpenStream opens a dialog. ctx bounds the opening; end it by Result, Cancel or Close.
+func OpenStream[Out, In, Req any](ctx context.Context, s *Session, verb string, req Req) (*ClientStream[Out, In], error) {
+	b, err := encode(req)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.Open(ctx, verb, b)
+	if err != nil {
+		return nil, err
+	}
+	return &ClientStream[Out, In]{st}, nil
+}
+
+// Started waits for the dialog's first value and decodes it into value, which
+// is a pointer, or nil where nobody cares what it is.
+func (c *ClientStream[Out, In]) Started(ctx context.Context, value any) error {
+	b, err := c.s.Started(ctx)
+	if err != nil || value == nil {
+		return err
+	}
+	return decode(b, value)
+}
+
+// Send sends one item, and waits where the reader is slow.
+func (c *ClientStream[Out, In]) Send(ctx context.Context, item Out) error {
+	return send(ctx, c.s, item)
+}
+
+// Recv gives the server's next item; io.EOF after the last.
+func (c *ClientStream[Out, In]) Recv(ctx context.Context) (In, error) { return recv[In](ctx, c.s) }
+
+// All are the server's items, up to the first error, which comes with a zero item; io.EOF does not.
+func (c *ClientStream[Out, In]) All(ctx context.Context) iter.Seq2[In, error] {
+	return all[In](ctx, c.s)
+}
+
+// CloseSend says that no more items come from here.
+func (c *ClientStream[Out, In]) CloseSend() error { return c.s.CloseSend() }
+
+// Result throws away what was not received, waits for the end, and decodes the
+// result into value, which is a pointer, or nil where nobody cares what it is.
+func (c *ClientStream[Out, In]) Result(ctx context.Context, value any) error {
+	b, err := c.s.Result(ctx)
+	if err != nil || value == nil {
+		return err
+	}
+	return decode(b, value)
+}
+
+// Cancel ends the dialog in the name of cause, and waits for its end.
+func (c *ClientStream[Out, In]) Cancel(cause error) error { return c.s.Cancel(cause) }
+
+// Close cancels the dialog if it has not ended: to be deferred.
+func (c *ClientStream[Out, In]) Close() error {
+	return c.s.Cancel(&Cancelled{By: c.s.c.s.o.Self, Reason: "closed"})
+}
+
+func encode(v any) ([]byte, error) {
+	b, err := codec.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadPayload, err)
+	}
+	return b, nil
+}
+
+func decode(b []byte, v any) error {
+	if err := codec.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadPayload, err)
+	}
+	return nil
+}
+
+func send[T any](ctx context.Context, s *Stream, item T) error {
+	b, err := encode(item)
+	if err != nil {
+		return err
+	}
+	return s.Send(ctx, b)
+}
+
+func recv[T any](ctx context.Context, s *Stream) (item T, err error) {
+	b, err := s.Recv(ctx)
+	if err != nil {
+		return item, err
+	}
+	return item, decode(b, &item)
+}
+
+func all[T any](ctx context.Context, s *Stream) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for {
+			item, err := recv[T](ctx, s)
+			if errors.Is(err, io.EOF) || !yield(item, err) || err != nil {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package sandbox
+
+import (
+	"time"
+
+	"sandboxd/ipc/session"
+)
+
+// Event is something that happened to an actor.
+type Event struct {
+	Kind   EventKind
+	Time   time.Time
+	Actor  Ref
+	Parent Ref               // whose child it is; the supervisor's own: "0"
+	Epoch  uint64            // which of its lives
+	Rung   Rung              // Cancelling: how it is asked
+	Call   *session.CallInfo // Called
+	Report *Report           // Died
+	Err    error             // Called, Died: what went wrong; Restarted: why; Cancelling: the *CancelCause
+}
+
+// EventKind is what happened.
+type EventKind string
+
+// The kinds of events, in the order of a life.
+const (
+	Spawned    EventKind = "spawned"    // its program runs
+	Ready      EventKind = "ready"      // it serves; without Spec.Peer, it runs
+	Called     EventKind = "called"     // a call of it, or by it, has ended
+	Cancelling EventKind = "cancelling" // it was asked to end, by Rung
+	Died       EventKind = "died"       // nothing of that life is left
+	Restarted  EventKind = "restarted"  // the next life has begun
+)
+
+// Rung is a step of the ladder by which actors are ended.
+type Rung string
+
+const (
+	RungMessage Rung = "message"
+	RungTerm    Rung = "SIGTERM"
+	RungKill    Rung = "kill"
+)
+
+// CallInfo tells of a call.
+type CallInfo = session.CallInfo
+
+func (n *Nursery) tell(e Event) {
+	e.Time, e.Parent = time.Now(), n.self()
+	n.events.Send(e)
+}

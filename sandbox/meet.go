@@ -1,0 +1,134 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"sandboxd/ipc/session"
+)
+
+const (
+	// bootTimeout is how long a program may take from its start to its hello, unless its Spec says otherwise.
+	bootTimeout = 10 * time.Second
+	// helloTimeout is how long a connection may say nothing.
+	helloTimeout = 10 * time.Second
+	// atTheDoor is how many connections of one actor may wait for an answer at once.
+	atTheDoor = 8
+)
+
+// meet waits until the program of l has said hello. The wait has four exits:
+// it has, it died, the time is up, the caller gave up.
+func (a *Actor) meet(ctx context.Context, l *life) error {
+	limit := a.spec.BootTimeout
+	if limit <= 0 {
+		limit = bootTimeout
+	}
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	met := make(chan error, 1)
+	go a.door(l, met)
+	select {
+	case err := <-met:
+		return err
+	case <-l.run.Gone():
+		select {
+		case err := <-met: // it said hello, and then it died: that is another story
+			return err
+		default:
+			return errors.New("it ended before it said what it serves")
+		}
+	case <-t.C:
+		return fmt.Errorf("it did not say what it serves within %v; is it a program that speaks the protocol? see Spec.BootTimeout", limit)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// door answers every connection of a life, as long as it lasts: the first one
+// is the actor's, probes are told what they want to know, others are refused.
+func (a *Actor) door(l *life, met chan<- error) {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	waiting := make(chan struct{}, atTheDoor)
+	for {
+		conn, err := l.run.Accept(ctx)
+		if err != nil {
+			select {
+			case met <- err: // nobody can say hello any more
+			default:
+			}
+			return
+		}
+		select {
+		case waiting <- struct{}{}:
+			go func() {
+				a.greet(ctx, l, conn, met)
+				<-waiting
+			}()
+		default:
+			conn.Close()
+		}
+	}
+}
+
+// greet handles one connection.
+func (a *Actor) greet(ctx context.Context, l *life, conn io.ReadWriteCloser, met chan<- error) {
+	ctx, stop := context.WithTimeout(ctx, helloTimeout)
+	defer stop()
+	if a.n.transport != nil {
+		conn = a.n.transport(conn)
+	}
+	arrival, err := session.Receive(ctx, conn)
+	if err != nil {
+		a.mu.Lock()
+		first := l.s == nil
+		a.mu.Unlock()
+		if first {
+			select {
+			case met <- err:
+			default:
+			}
+		}
+		return
+	}
+	w := session.Welcome{Self: l.ref, Epoch: l.epoch, Limits: l.run.Holds()}
+	if d := a.spec.Limits.Timeout; d > 0 {
+		w.Left = max(time.Until(l.since.Add(d)), time.Millisecond)
+	}
+	a.mu.Lock()
+	if l.s != nil && !arrival.Probe {
+		a.mu.Unlock()
+		arrival.Refuse(fmt.Errorf("%w: this actor is connected already", session.ErrBusy))
+		return
+	}
+	s, err := arrival.Welcome(ctx, w, session.Options{
+		Self: supervisor, Mux: a.verbs(l), Headers: a.n.headers, Grace: a.n.grace / 2,
+		Context: func(ctx context.Context, _ *session.Inbound) context.Context {
+			return context.WithValue(ctx, callerKey{}, a)
+		},
+		Observe: func(c session.CallInfo) {
+			a.n.tell(Event{Kind: Called, Actor: l.ref, Epoch: l.epoch, Call: &c, Err: c.Err})
+		},
+	})
+	if s != nil {
+		l.s = s
+	}
+	a.mu.Unlock()
+	if s != nil || err != nil && !arrival.Probe {
+		select {
+		case met <- err:
+		default:
+		}
+	}
+}
+
+type callerKey struct{}
+
+// Caller is the actor whose call of one of our verbs is being served; nil outside of one.
+func Caller(ctx context.Context) *Actor {
+	a, _ := ctx.Value(callerKey{}).(*Actor)
+	return a
+}
