@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"sandboxd/sandbox/peer"
@@ -63,6 +64,12 @@ func Main() {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// This is an actor that runs this same program with other arguments: what it
+// does then, main decides, and serves by package peer.
+func This(args ...string) Spec {
+	return Spec{Argv: append([]string{filepath.Base(os.Args[0])}, args...), Peer: true, self: true}
 }
 
 // Spec is an actor that serves the function. Fields may be changed, but for Argv and Peer.

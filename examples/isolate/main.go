@@ -1,0 +1,48 @@
+// Isolate runs one Go function in a sandbox of its own: no second program, no
+// root, no set-up.
+//
+//	go run ./examples/isolate
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+
+	"sandboxd/sandbox"
+)
+
+// parse is a parser that nobody should trust with what the caller can reach.
+var parse = sandbox.Func("parse", func(_ context.Context, text string) (int, error) {
+	if _, err := os.ReadDir("/root"); err == nil {
+		return 0, errors.New("I can see your files")
+	}
+	if text == "bomb" {
+		hog := [][]byte{}
+		for {
+			hog = append(hog, make([]byte, 1<<20))
+			for i := range hog[len(hog)-1] {
+				hog[len(hog)-1][i] = 1
+			}
+		}
+	}
+	return len(text), nil
+})
+
+func main() {
+	sandbox.Main()
+	for _, text := range []string{"hello", "bomb"} {
+		n, err := parse.Run(context.Background(), text)
+		var died *sandbox.ActorError
+		switch {
+		case errors.As(err, &died) && died.Report != nil:
+			fmt.Printf("parse %q: the actor ended: %s\n", text, died.Report.Exit.Reason)
+		case err != nil:
+			log.Fatal(err)
+		default:
+			fmt.Printf("parse %q: %d\n", text, n)
+		}
+	}
+}
