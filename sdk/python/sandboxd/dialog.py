@@ -234,7 +234,7 @@ class Stream(Dialog):
     """A call that this program opened: ``async with app.open("verb", payload) as stream``.
 
     Entering waits for the other side's first value, which is then ``first``. Leaving ends the call: one that has not
-    ended is cancelled, so take the ``result()`` inside where it matters. In plain functions use ``with``.
+    ended is cancelled, so take the ``result()`` inside where it matters; an error that nobody has seen is raised.
     """
 
     first: Any = None
@@ -249,7 +249,7 @@ class Stream(Dialog):
         self._grant, self._payload, self._headers = window, wire.dumps(payload), headers or {}
         self._value: Optional[bytes] = None
         self._error: Optional[Exception] = None
-        self._sent_cancel = False
+        self._sent_cancel = self._told = False
 
     async def result(self) -> Any:
         """Says that this side sends no more, drops the items that are still to come, and returns what the call gives.
@@ -278,12 +278,15 @@ class Stream(Dialog):
         except BaseException as e:
             self._abandon(e)
             raise
-        self._raise_error()
+        if not self._begun:
+            self._raise_error()
         return self
 
     async def __aexit__(self, kind: Any, e: Optional[BaseException], tb: Any) -> None:
         if not self._over:
             await self.cancel("" if e is None else f"{kind.__name__}: {e}"[:256])
+        elif e is None and not self._told:
+            self._raise_error()
 
     async def _call(self) -> Any:
         try:
@@ -312,6 +315,7 @@ class Stream(Dialog):
 
     def _raise_error(self) -> None:
         if self._over and self._error is not None:
+            self._told = True
             raise self._error
 
     def _fail(self, e: Exception) -> None:
