@@ -1,0 +1,462 @@
+"""The actor: its connection to the supervisor, what it serves and what it calls."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import Any, Awaitable, Callable, Coroutine, Dict, FrozenSet, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple, TypeVar
+
+from . import errors, wire
+from .conn import FULL, Connection
+from .dialog import Context, Stream, SyncDialog, _current
+from .peers import Child, Peer
+from .verbs import Pool, Verb
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_BY_SERVER = (wire.STARTACK, wire.STARTED, wire.RETURN, wire.ERROR, wire.CANCELACK)
+_ONLY_STREAMS = (wire.STARTACK, wire.STARTED, wire.YIELD, wire.CREDIT, wire.STOP)
+_End = Tuple[int, float, Optional[errors.Cancelled]]  # exit status, grace, and who asked for the end, if somebody did
+
+
+class Actor:
+    """This program, as an actor: register verbs, then run().
+
+    threads    plain functions that run at once; more of them wait. Default 32
+    max_calls  calls that are served at once; more are answered by Busy. Default 1024
+    window     bytes of items that a stream of this program holds before its reader takes them. Default 0: what WELCOME says
+
+    After the handshake: ``id``, ``name``, ``epoch`` (1 for the first life), ``limits`` (a map, such as ``memory`` in
+    bytes), ``deadline`` (on the clock of time.monotonic(), in seconds; None = none), ``verbs`` of the supervisor, and
+    ``frame_cap`` in bytes.
+    """
+
+    id = name = ""
+    epoch = 0
+    deadline: Optional[float] = None
+    verbs: FrozenSet[str] = frozenset()
+    frame_cap = 1 << 20
+
+    def __init__(self, *, threads: int = 32, max_calls: int = 1024, window: int = 0) -> None:
+        self.limits: Dict[str, int] = {}
+        self.window = window
+        self._pool, self._max_calls = Pool(threads), max_calls
+        self._table: Dict[str, Verb] = {}
+        self._served: Dict[int, Context] = {}  # calls that have not ended
+        self._opened: Dict[int, Stream] = {}
+        self._last_served, self._last_opened = 0, -1
+        self._tasks: Set["asyncio.Task[None]"] = set()  # functions that have not returned
+        self._pings: Dict[int, "asyncio.Future[None]"] = {}
+        self._stopping: Optional[errors.Cancelled] = None
+        self._conn = Connection()
+        self._thread: Optional[int] = None
+
+    # What this program serves.
+
+    def verb(self, name: str) -> Callable[[_F], _F]:
+        """Registers a function for calls with one answer: ``fn(payload)`` or ``fn()``, async or plain.
+
+        A payload that does not fit the parameter's type hint is refused, if the hint is int, float, str, bytes, bool,
+        list or dict, or a choice of those.
+        """
+        return self._register(name, 0)
+
+    def stream(self, name: str) -> Callable[[_F], _F]:
+        """Registers a function for dialogs: ``fn(ctx, payload)`` or ``fn(ctx)``, async or plain; ctx is a Context.
+
+        What a generator yields is sent.
+        """
+        return self._register(name, 1)
+
+    def _register(self, name: str, mode: int) -> Callable[[_F], _F]:
+        def register(fn: _F) -> _F:
+            if name in self._table:
+                raise ValueError(f"verb {name!r} twice")
+            self._table[name] = Verb(name, mode, fn)
+            return fn
+        return register
+
+    # What this program calls.
+
+    async def call(self, verb: str, payload: Any = None, *, timeout: Optional[float] = None, headers: Optional[Dict[str, str]] = None) -> Any:
+        """Calls a verb of the supervisor and returns its answer.
+
+        timeout is in seconds; None = none of its own, but a call made while serving one ends with that one's deadline.
+        A call whose task is cancelled is cancelled over there. Raises RemoteError or a registered error.
+        """
+        return await Stream(self, verb, payload, 0, 0, timeout, headers)._call()
+
+    def open(self, verb: str, payload: Any = None, *, timeout: Optional[float] = None, window: int = 0, headers: Optional[Dict[str, str]] = None) -> Stream:
+        """Opens a dialog with a verb of the supervisor: ``async with app.open(...) as stream``.
+
+        window is in bytes: what this side holds before its reader takes it; 0 = the actor's. Otherwise like call().
+        """
+        return Stream(self, verb, payload, 1, window or self.window, timeout, headers)
+
+    def sync(self, awaitable: Coroutine[Any, Any, Any]) -> Any:
+        """Runs one of this actor's coroutines for a plain function: ``app.sync(app.spawn("worker"))``.
+
+        Blocks. Raises Cancelled as soon as the call that the function serves has ended.
+        """
+        call, result = _current.get(), concurrent.futures.Future()  # type: ignore[var-annotated]
+
+        def done(task: "asyncio.Task[Any]") -> None:
+            if task.cancelled():
+                result.set_exception(call.cancelled if call and call.cancelled else errors.Cancelled("the call has ended"))
+            elif task.exception() is not None:
+                result.set_exception(task.exception())
+            else:
+                result.set_result(task.result())
+
+        def begin() -> None:
+            task = self._loop.create_task(awaitable)
+            task.add_done_callback(done)
+            if call is not None:
+                call._ops.add(task)
+                task.add_done_callback(call._ops.discard)
+                if call._over:
+                    task.cancel()
+
+        try:
+            if self._thread == threading.get_ident():
+                raise RuntimeError("sync() in an async function: use await")
+            if self._thread is None:
+                raise errors.Lost("there is no connection")
+            self._loop.call_soon_threadsafe(begin)
+        except Exception as e:
+            awaitable.close()
+            raise errors.Lost("the connection is closed") if self._thread is None else e
+        return result.result()
+
+    def call_sync(self, verb: str, payload: Any = None, **options: Any) -> Any:
+        """call() for plain functions, with the same options."""
+        return self.sync(self.call(verb, payload, **options))
+
+    def open_sync(self, verb: str, payload: Any = None, **options: Any) -> SyncDialog:
+        """open() for plain functions, with the same options: ``with app.open_sync(...) as stream``."""
+        async def make() -> Stream:
+            return self.open(verb, payload, **options)
+
+        return SyncDialog(self, self.sync(make()))
+
+    async def spawn(self, kind: str, name: str = "", *, args: Sequence[str] = (), env: Optional[Mapping[str, str]] = None, timeout: Optional[float] = None) -> Child:
+        """Spawns a child of a kind that this actor's Spec names, and returns when it is ready. timeout is in seconds."""
+        payload = {"kind": kind, "name": name, "args": list(args), "env": dict(env or {})}
+        got = await self.call("sandboxd.spawn", payload, timeout=timeout)
+        return Child(self, got["id"], got["name"])
+
+    async def find(self, name: str, *, timeout: Optional[float] = None) -> List[Peer]:
+        """Who has that name now, in this tree; maybe nobody. timeout is in seconds."""
+        return [Peer(self, got["id"], got["name"]) for got in await self.call("sandboxd.find", {"name": name}, timeout=timeout)]
+
+    async def await_name(self, name: str, *, timeout: Optional[float] = None) -> Peer:
+        """Waits for the first to have that name. timeout is in seconds."""
+        got = await self.call("sandboxd.await", {"name": name}, timeout=timeout)
+        return Peer(self, got["id"], got["name"])
+
+    async def ping(self) -> None:
+        """Returns when the supervisor has answered a PING."""
+        number = max(self._pings, default=0) + 1
+        answer = self._pings[number] = self._loop.create_future()
+        await self._conn.gate()
+        self._conn.send(wire.PING, number)
+        await answer
+
+    # The life of the connection.
+
+    def run(self, main: Optional[Callable[[], Awaitable[Any]]] = None, *, sock: Optional[socket.socket] = None) -> NoReturn:
+        """Serves until cancelled, then exits the program: status 0, or 1 when the connection was lost.
+
+        main is an async function to run besides; the program ends when it returns. Threads of functions that were
+        abandoned, and async functions that ignore cancellation, are not waited for.
+        """
+        status, rest = 1, 1.0
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            status, rest = loop.run_until_complete(self._main(main, sock))
+        except (errors.RemoteError, OSError) as e:
+            print(f"sandboxd: {e}", file=sys.stderr)
+        guard = threading.Timer(rest, os._exit, (status,))
+        guard.daemon = True
+        try:
+            guard.start()
+        except RuntimeError:  # the sandbox's limit of processes and threads
+            pass
+        if self._pool.busy() or asyncio.all_tasks(loop):
+            for file in (sys.stdout, sys.stderr):
+                try:
+                    file.flush()
+                except Exception:
+                    pass
+            os._exit(status)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        sys.exit(status)
+
+    async def _main(self, main: Optional[Callable[[], Awaitable[Any]]], sock: Optional[socket.socket]) -> Tuple[int, float]:
+        try:
+            return await self._serve(main, sock)
+        finally:
+            await self._settle(asyncio.all_tasks() - {asyncio.current_task()}, 0.2)
+
+    async def serve(self, *, sock: Optional[socket.socket] = None) -> int:
+        """What run() does, for programs with an event loop of their own. Returns the status to exit with.
+
+        sock is a connected socket; without it the actor connects to SANDBOXD_PEER. Raises Lost when the connection was
+        lost, Protocol when the supervisor broke the protocol, OSError when there was none.
+        """
+        return (await self._serve(None, sock))[0]
+
+    def stop(self, status: int = 0, grace: float = 1.0) -> None:
+        """Ends the program of its own accord: no more calls; what is being served has grace seconds. From any thread."""
+        if self._thread is None:
+            raise errors.Lost("there is no connection to the supervisor")
+        self._loop.call_soon_threadsafe(self._stop, (status, grace, None))
+
+    def _stop(self, end: _End) -> None:
+        self._stopping = self._stopping or end[2] or errors.Cancelled("the actor ends")
+        if not self._ending.done():
+            self._ending.set_result(end)
+
+    async def _serve(self, main: Optional[Callable[[], Awaitable[Any]]], sock: Optional[socket.socket]) -> Tuple[int, float]:
+        self._loop = asyncio.get_running_loop()
+        _, self.id, self.name, self.epoch, self.frame_cap, window, left, self.limits, verbs = await self._conn.open(list(self._table), 0, sock)
+        self.verbs, self.window = frozenset(verbs), self.window or window or 1 << 16
+        self.deadline = time.monotonic() + left / 1000 if left else None
+        self._thread, self._ending = threading.get_ident(), self._loop.create_future()
+        reader = self._loop.create_task(self._read())
+        if main is not None:
+            self._track(self._loop.create_task(self._run_main(main)))
+        try:
+            status, grace, by = await self._ending
+            deadline = time.monotonic() + grace * 0.75  # the rest is for what follows
+            if by is None:
+                await self._settle(self._tasks, grace * 0.5, cancel=False)
+            for call in list(self._served.values()):
+                call._interrupt(self._stopping or errors.Cancelled(), grace)
+            await self._settle(self._tasks, deadline - time.monotonic())
+            for call in list(self._served.values()):
+                call._end_error(self._stopping or errors.Cancelled())
+            if self._conn.closed:
+                raise errors.Lost("the connection to the supervisor is lost")
+            self._conn.send(wire.EXIT)
+            await self._conn.close(grace * 0.125)
+            return status, max(0.1, deadline + grace * 0.25 - time.monotonic())
+        except errors.RemoteError:
+            await self._settle(self._tasks, 1.0)
+            await self._conn.close(1.0)
+            raise
+        finally:
+            reader.cancel()
+            self._fail()
+            await self._conn.close(0)
+            self._thread = None
+
+    async def _run_main(self, main: Callable[[], Awaitable[Any]]) -> None:
+        status = 1
+        try:
+            await main()
+            status = 0
+        except Exception:
+            traceback.print_exc()
+        finally:
+            self._stop((status, 1.0, None))
+
+    async def _settle(self, tasks: Set[Any], timeout: float, cancel: bool = True) -> None:
+        """Waits for tasks, at most timeout seconds."""
+        if tasks:
+            for task in tasks if cancel else ():
+                task.cancel()
+            await asyncio.wait(set(tasks), timeout=max(0.0, timeout))
+
+    def _fail(self) -> None:
+        """Nothing more is sent; every open call has ended."""
+        self._conn.closed = True
+        for stream in list(self._opened.values()):
+            stream._fail(errors.Lost("the connection to the supervisor is lost"))
+        for answer in self._pings.values():
+            answer.cancel()
+        for call in list(self._served.values()):
+            call.cancelled = call.cancelled or errors.Cancelled("the connection to the supervisor is lost")
+            call._end(b"")
+        for task in self._tasks:
+            task.cancel()
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                self._on(*await self._conn.receive())
+                if self._conn.waiting() > 2 * FULL:
+                    await self._conn.gate()
+        except Exception as e:
+            e = self._conn.hang_up(e)
+            if not self._ending.done():
+                self._ending.set_exception(e if isinstance(e, errors.RemoteError) else errors.Lost(f"{type(e).__name__}: {e}"))
+            self._fail()
+
+    # Messages.
+
+    def _on(self, kind: int, f: List[Any]) -> None:
+        if kind == wire.PING:
+            self._conn.send(wire.PONG, f[0])
+        elif kind == wire.PONG:
+            answer = self._pings.pop(f[0], None)
+            if answer is None:
+                raise wire.Violation("PONG without PING")
+            if not answer.done():
+                answer.set_result(None)
+        elif kind == wire.START:
+            self._on_start(*f)
+        elif kind == wire.WELCOME:
+            raise wire.Violation("WELCOME twice")
+        elif f[0] == 0 and kind == wire.CANCEL:
+            self._conn.send(wire.CANCELACK, 0, 0)
+            self._stop((0, f[3] / 1000, errors.Cancelled(f[2], canceller=(f[1][0], f[1][1]))))
+        elif f[0] == 0 and kind == wire.ERROR:
+            raise errors.Lost(f"the supervisor closes the connection: {errors.unbox(*f[1])}")
+        elif f[0] % 2 if kind == wire.CANCEL else f[0] % 2 == 0 and kind in _BY_SERVER or f[0] == 0:
+            raise wire.Violation(f"message {kind} for {f[0]}, which its sender may not send")
+        else:
+            self._on_call(kind, *f)
+
+    def _on_call(self, kind: int, cid: int, *f: Any) -> None:
+        stream, call = self._opened.get(cid), self._served.get(cid)
+        dialog = stream or call
+        if dialog is None:
+            if cid > (self._last_opened if cid % 2 else self._last_served):
+                raise wire.Violation(f"message {kind} for call {cid}, which was never opened")
+            if kind == wire.CANCEL:
+                self._conn.send(wire.CANCELACK, cid, 1)
+            return
+        if kind in _ONLY_STREAMS and dialog._mode == 0:
+            raise wire.Violation(f"message {kind} for call {cid}, which is no dialog")
+        if kind == wire.YIELD:
+            dialog._on_yield(f[0])
+        elif kind == wire.CREDIT:
+            dialog._on_credit(f[0])
+        elif kind == wire.STOP:
+            dialog._on_stop()
+        elif call is not None:  # CANCEL
+            self._conn.send(wire.CANCELACK, cid, 0)
+            call._interrupt(errors.Cancelled(f[1], canceller=(f[0][0], f[0][1])), f[2] / 1000)
+        elif stream is not None:
+            if kind == wire.STARTACK:
+                stream._on_startack(f[0])
+            elif kind == wire.STARTED:
+                stream._on_started(f[0])
+            elif kind == wire.CANCELACK:
+                if not stream._sent_cancel:
+                    raise wire.Violation("CANCELACK without CANCEL")
+            else:
+                del self._opened[cid]
+                stream._on_end(f[0] if kind == wire.RETURN else None, errors.unbox(*f[0]) if kind == wire.ERROR else None)
+        dialog._poke()
+
+    def _on_start(self, cid: int, name: str, mode: int, left: int, window: int, headers: Dict[str, str], raw: bytes) -> None:
+        if cid % 2 or cid <= self._last_served:
+            raise wire.Violation(f"START with the number {cid}")
+        if mode == 0 and window != 0:
+            raise wire.Violation("START of mode 0 with a window")
+        self._last_served = cid
+        verb = self._table.get(name)
+        refused: Optional[errors.RemoteError] = None
+        if verb is None:
+            refused = errors.UnknownVerb(f"there is no verb {name}")
+        elif verb.mode != mode:
+            refused = errors.WrongMode(f"{name} takes mode {verb.mode}")
+        elif self._stopping is not None:
+            refused = self._stopping
+        elif len(self._tasks) >= self._max_calls:
+            refused = errors.Busy(f"{self._max_calls} calls are being served")
+        if refused is not None or verb is None:
+            return self._conn.write(self._conn.error(cid, refused or errors.UnknownVerb()))
+        call = Context(self, cid, name, mode, window, time.monotonic() + left / 1000 if left else None, headers)
+        self._served[cid] = call
+        call._task = self._loop.create_task(self._work(call, verb, raw))
+        self._track(call._task)
+        call._task.add_done_callback(lambda _: call._end_error(call.cancelled or errors.Cancelled("the actor ends")))
+        if call.deadline is not None:
+            call._at(call.deadline, call._expire)
+
+    def _track(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Functions.
+
+    async def _work(self, call: Context, verb: Verb, raw: bytes) -> None:
+        _current.set(call)
+        try:
+            value = await self._invoke(call, verb, verb.args(wire.loads(raw)))
+            body = wire.body(wire.RETURN, call._cid, raw=wire.dumps(value), cap=self._conn.cap)
+            if call._mode == 1:
+                await call._before_send()
+            await self._conn.gate()
+            call._end(body)
+        except asyncio.CancelledError:
+            call._end_error(call.cancelled or errors.Cancelled("the function cancelled itself"))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as e:
+            body = self._conn.error(call._cid, e)
+            try:
+                await self._conn.gate()
+            except (errors.Lost, asyncio.CancelledError):
+                pass
+            call._end(body)
+
+    async def _invoke(self, call: Context, verb: Verb, args: Tuple[Any, ...]) -> Any:
+        if not verb.is_async:
+            value = await self._in_thread(call, verb, (SyncDialog(self, call), *args) if call._mode else args)
+        else:
+            call._begin()
+            if not verb.agen:
+                value = await verb.fn(*((call, *args) if call._mode else args))
+            else:
+                items = verb.fn(call, *args)
+                try:
+                    async for item in items:
+                        await call.send(item)
+                finally:
+                    await items.aclose()
+                value = None
+        if not verb.fits(value):
+            raise errors.BadPayload(f"{verb.name} gave a {type(value).__name__}")
+        return value
+
+    async def _in_thread(self, call: Context, verb: Verb, args: Tuple[Any, ...]) -> Any:
+        result: "asyncio.Future[Tuple[bool, Any]]" = self._loop.create_future()
+        context = contextvars.copy_context()
+
+        def job() -> None:
+            if result.cancelled():
+                return
+            try:
+                self._loop.call_soon_threadsafe(call._begin)
+                outcome = True, context.run(verb.run, args)
+            except BaseException as e:
+                outcome = False, e
+            try:
+                self._loop.call_soon_threadsafe(deliver, outcome)
+            except RuntimeError:  # the loop is closed: nobody waits
+                pass
+
+        def deliver(outcome: Tuple[bool, Any]) -> None:
+            if not result.done():
+                result.set_result(outcome)
+
+        try:
+            self._pool.submit(job)
+        except RuntimeError as e:
+            raise errors.Busy(f"no thread for {verb.name}: {e}") from None
+        ok, value = await result
+        if not ok:
+            raise value
+        return value
