@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 
 	"sandboxd/sandbox"
@@ -20,13 +19,11 @@ var parse = sandbox.Func("parse", func(_ context.Context, text string) (int, err
 		return 0, errors.New("I can see your files")
 	}
 	if text == "bomb" {
-		hog := [][]byte{}
-		for {
-			hog = append(hog, make([]byte, 1<<20))
-			for i := range hog[len(hog)-1] {
-				hog[len(hog)-1][i] = 1
-			}
+		hog := make([]byte, 1<<30) // twice what an actor may have
+		for i := 0; i < len(hog); i += 4096 {
+			hog[i] = 1
 		}
+		return 0, errors.New("nobody stopped me")
 	}
 	return len(text), nil
 })
@@ -39,8 +36,8 @@ func main() {
 		switch {
 		case errors.As(err, &died) && died.Report != nil:
 			fmt.Printf("parse %q: the actor ended: %s\n", text, died.Report.Exit.Reason)
-		case err != nil:
-			log.Fatal(err)
+		case err != nil: // where control groups are not ours to use, memory has no limit
+			fmt.Printf("parse %q: %v\n", text, err)
 		default:
 			fmt.Printf("parse %q: %d\n", text, n)
 		}
