@@ -77,6 +77,7 @@ func TestDecodingRefuses(t *testing.T) {
 		{"\xd6\xff\x00\x00\x00\x01", new(int), "codec: timestamp does not fit int"},
 		{"\xa21s", new(time.Duration), "codec: str of 2 bytes does not fit time.Duration"},
 		{"\xa4HUPS", new(signal), "codec: \"HUPS\" does not fit codec.signal: no such signal: HUPS"},
+		{"\xa4HU\nS", new(signal), "codec: \"HU\\nS\" does not fit codec.signal: no such signal: HU?S"},
 		{"\x09", new(signal), "codec: 9 does not fit codec.signal"},
 		{"\xc0", new(signal), "codec: nil does not fit codec.signal"},
 		{"\xa5level", new(level), "codec: str of 5 bytes does not fit codec.level"}, // text one way only
