@@ -12,8 +12,18 @@ import (
 // FuzzUnmarshal: whatever decodes is encoded to what decodes to the same.
 func FuzzUnmarshal(f *testing.F) {
 	for _, v := range []any{
-		full(), everything{}, small{"r", 1, 2}, optional{A: 1}, composite{Sub: &composite{}}, samples()[2], tree{tree{}, nil}, forest{"a": {"b": nil}},
-		chain{&chain{}}, map[signal]int{9: 1}, map[int]map[string][]byte{-1: {"k": {1}}}, 1.5, "str", []byte("bin"), nil,
+		full(),
+		everything{},
+		small{"r", 1, 2},
+		optional{A: 1},
+		composite{Sub: &composite{}},
+		samples()[2],
+		tree{tree{}, nil},
+		forest{"a": {"b": nil}},
+		chain{&chain{}},
+		map[signal]int{9: 1},
+		map[int]map[string][]byte{-1: {"k": {1}}},
+		1.5, "str", []byte("bin"), nil,
 	} {
 		b, err := Marshal(v)
 		if err != nil {

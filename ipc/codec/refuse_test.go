@@ -167,7 +167,7 @@ func TestEncodingRefuses(t *testing.T) {
 		{map[int8]any{-5: 1i}, "codec: [-5]: complex128" + no, nil},
 		{map[uint8]any{5: 1i}, "codec: [5]: complex128" + no, nil},
 		{struct{ F func() }{}, "codec: .F: func()" + no, nil},
-		{ptr(ptr(1)), "codec: **int does not fit msgpack (which of two pointers is nil cannot be told: use one)", nil},
+		{new(new(1)), "codec: **int does not fit msgpack (which of two pointers is nil cannot be told: use one)", nil},
 		{map[[1]int]int{}, "codec: map[[1]int]int does not fit msgpack (keys are strings, integers or text)", nil},
 		{map[any]int{}, "codec: map[interface {}]int does not fit msgpack (keys are strings, integers or text)", nil},
 		{"\xff", "codec: string that is not UTF-8 does not fit a str (use []byte)", nil},

@@ -40,15 +40,38 @@ type form struct {
 }
 
 var forms = [32]form{
-	{kind: KindNil}, {}, {kind: KindBool}, {kind: KindBool}, // 0xc1 is never used
-	{KindBin, 1, 0}, {KindBin, 2, 0}, {KindBin, 4, 0},
-	{KindTime, 1, 0}, {KindTime, 2, 0}, {KindTime, 4, 0},
-	{KindFloat, 0, 4}, {KindFloat, 0, 8},
-	{KindInt, 0, 1}, {KindInt, 0, 2}, {KindInt, 0, 4}, {KindInt, 0, 8}, // unsigned
-	{KindInt, 0, 1}, {KindInt, 0, 2}, {KindInt, 0, 4}, {KindInt, 0, 8}, // signed
-	{KindTime, 0, 1}, {KindTime, 0, 2}, {KindTime, 0, 4}, {KindTime, 0, 8}, {KindTime, 0, 16},
-	{KindStr, 1, 0}, {KindStr, 2, 0}, {KindStr, 4, 0},
-	{KindArray, 2, 0}, {KindArray, 4, 0}, {KindMap, 2, 0}, {KindMap, 4, 0},
+	{kind: KindNil},
+	{},
+	{kind: KindBool},
+	{kind: KindBool}, // 0xc1 is never used
+	{KindBin, 1, 0},
+	{KindBin, 2, 0},
+	{KindBin, 4, 0},
+	{KindTime, 1, 0},
+	{KindTime, 2, 0},
+	{KindTime, 4, 0},
+	{KindFloat, 0, 4},
+	{KindFloat, 0, 8},
+	{KindInt, 0, 1},
+	{KindInt, 0, 2},
+	{KindInt, 0, 4},
+	{KindInt, 0, 8}, // unsigned
+	{KindInt, 0, 1},
+	{KindInt, 0, 2},
+	{KindInt, 0, 4},
+	{KindInt, 0, 8}, // signed
+	{KindTime, 0, 1},
+	{KindTime, 0, 2},
+	{KindTime, 0, 4},
+	{KindTime, 0, 8},
+	{KindTime, 0, 16},
+	{KindStr, 1, 0},
+	{KindStr, 2, 0},
+	{KindStr, 4, 0},
+	{KindArray, 2, 0},
+	{KindArray, 4, 0},
+	{KindMap, 2, 0},
+	{KindMap, 4, 0},
 }
 
 // kindOf is the kind of a value that begins with c.
@@ -112,7 +135,7 @@ func longHead(b []byte, pos int, f form) (k Kind, body, n int, err error) {
 	if int(f.length) > left {
 		return f.kind, pos, 0, ErrTruncated
 	}
-	size, need := uint64(f.body), uint64(0)
+	size := uint64(f.body)
 	switch f.length {
 	case 1:
 		size = uint64(b[pos])
@@ -122,7 +145,7 @@ func longHead(b []byte, pos int, f form) (k Kind, body, n int, err error) {
 		size = uint64(binary.BigEndian.Uint32(b[pos:]))
 	}
 	pos, left = pos+int(f.length), left-int(f.length)
-	need = size
+	need := size
 	switch f.kind {
 	case KindMap:
 		need = 2 * size
