@@ -67,7 +67,7 @@ func walk(b []byte, pos int, l Limits) (end int, err error) {
 				return pos, ErrLength
 			}
 		case c >= 0xca && c < 0xd4: // numbers
-			if body += int(forms[c-0xc0].body); body > len(b) {
+			if body += int(forms[c].body); body > len(b) {
 				return pos, ErrTruncated
 			}
 		default:
