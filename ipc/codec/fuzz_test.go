@@ -49,6 +49,9 @@ func FuzzUnmarshal(f *testing.F) {
 func round(t *testing.T, in []byte, typ reflect.Type) {
 	v := reflect.New(typ)
 	if err := Unmarshal(in, v.Interface()); err != nil {
+		if planOf(typ).stuck != nil {
+			return
+		}
 		checked := wire.Check(in, wire.Limits{})
 		if errors.Is(err, ErrType) == (checked != nil) || len(err.Error()) > 4000 || !v.Elem().IsZero() {
 			t.Errorf("%x into %v: %v; Check says %v", in, typ, err, checked)

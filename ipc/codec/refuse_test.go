@@ -81,16 +81,17 @@ func TestDecodingRefuses(t *testing.T) {
 		{"\x09", new(signal), "codec: 9 does not fit codec.signal"},
 		{"\xc0", new(signal), "codec: nil does not fit codec.signal"},
 		{"\xa5level", new(level), "codec: str of 5 bytes does not fit codec.level"}, // text one way only
-		{"\x01", new(any), "codec: 1 does not fit interface {} (take it as codec.Raw, and decode that once its type is known)"},
-		{"\x81\xa5Inner\xa1a", new(holder), "codec: .Inner: str of 1 bytes does not fit interface {} (take it as codec.Raw, and decode that once its type is known)"},
-		{"\xc0", new(error), "codec: nil does not fit error (take it as codec.Raw, and decode that once its type is known)"},
-		{"\xc0", new(func()), "codec: nil does not fit func() (it has no msgpack form: leave it out with the tag \"-\")"},
-		{"\xc0", new(chan int), "codec: nil does not fit chan int (it has no msgpack form: leave it out with the tag \"-\")"},
-		{"\x01", new(complex128), "codec: 1 does not fit complex128 (it has no msgpack form: leave it out with the tag \"-\")"},
-		{"\x01", new(**int), "codec: 1 does not fit **int (which of two pointers is nil cannot be told: use one)"},
-		{"\x01", new(selfish), "codec: 1 does not fit codec.selfish (which of two pointers is nil cannot be told: use one)"},
-		{"\x81\xc3\x01", new(map[bool]int), "codec: map of 1 does not fit map[bool]int (keys are strings, integers or text)"},
-		{"\x80", new(map[level]int), "codec: map of 0 does not fit map[codec.level]int (its keys are text in one direction only)"},
+		{"\x01", new(any), "codec: a value does not fit interface {} (take it as codec.Raw, and decode that once its type is known)"},
+		{"\x80", new(map[string][]*holder), "codec: [][].Inner: a value does not fit interface {} (take it as codec.Raw, and decode that once its type is known)"},
+		{"\x81\xa5Inner\xa1a", new(holder), "codec: .Inner: a value does not fit interface {} (take it as codec.Raw, and decode that once its type is known)"},
+		{"\xc0", new(error), "codec: a value does not fit error (take it as codec.Raw, and decode that once its type is known)"},
+		{"\xc0", new(func()), "codec: a value does not fit func() (it has no msgpack form: leave it out with the tag \"-\")"},
+		{"\xc0", new(chan int), "codec: a value does not fit chan int (it has no msgpack form: leave it out with the tag \"-\")"},
+		{"\x01", new(complex128), "codec: a value does not fit complex128 (it has no msgpack form: leave it out with the tag \"-\")"},
+		{"\x01", new(**int), "codec: a value does not fit **int (which of two pointers is nil cannot be told: use one)"},
+		{"\x01", new(selfish), "codec: a value does not fit codec.selfish (which of two pointers is nil cannot be told: use one)"},
+		{"\x81\xc3\x01", new(map[bool]int), "codec: a value does not fit map[bool]int (keys are strings, integers or text)"},
+		{"\x80", new(map[level]int), "codec: a value does not fit map[codec.level]int (its keys are text in one direction only)"},
 	} {
 		err := Unmarshal([]byte(c.in), c.into)
 		if err == nil || err.Error() != c.want {
