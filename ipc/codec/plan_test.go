@@ -38,9 +38,6 @@ func TestPlansAreMadeAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if planOf(reflect.TypeFor[right]()) != planOf(reflect.TypeFor[right]()) {
-		t.Error("a plan is made twice")
-	}
 }
 
 // TestManyFields: what was seen of a struct is kept for any number of fields.
