@@ -31,6 +31,14 @@ var layers = []layer{
 		why:   "messages do not know what carries them, and programs inside a sandbox link this package",
 	},
 	{
+		name: "wire", in: []string{"ipc/wire"}, only: []string{},
+		why: "what reads hostile bytes first can be read and fuzzed by itself",
+	},
+	{
+		name: "codec", in: []string{"ipc/codec"}, only: []string{"sandboxd/ipc/wire$"},
+		why: "a value does not know which message carries it; peers in Go link this package",
+	},
+	{
 		name: "rootfs", in: []string{"rootfs/..."}, tests: true,
 		never: []string{"sandboxd/ipc", "sandboxd/namespaces", "sandboxd/spawn", "sandboxd/sandbox", "sandboxd/cmd"},
 		why:   "a root is described as data; only backends combine it with namespaces and messages",

@@ -55,11 +55,16 @@ func Unmarshal(raw []byte, v any) error {
 	}
 	rv = rv.Elem()
 	rv.SetZero()
+	p := planOf(rv.Type())
+	if p.stuck != nil {
+		err := *p.stuck
+		return &err
+	}
 	if err := wire.Check(raw, wire.Limits{}); err != nil {
 		return fmt.Errorf("codec: %w", err)
 	}
 	d := decoder{Scanner: wire.NewScanner(raw), memory: MaxMemory}
-	if err := d.value(planOf(rv.Type()), rv); err != nil {
+	if err := d.value(p, rv); err != nil {
 		rv.SetZero()
 		return err
 	}

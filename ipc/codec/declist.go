@@ -65,10 +65,11 @@ func (d *decoder) structure(p *plan, v reflect.Value) *TypeError {
 			return &TypeError{Got: "key " + describe(at), Want: p.name}
 		}
 		if i >= len(p.fields) || string(key) != p.fields[i].name {
-			known := false
-			if i, known = p.byName[string(key)]; !known {
+			known, ok := p.byName[string(key)]
+			if !ok {
 				return &TypeError{Got: "unknown field " + quote(string(key)), Want: p.name}
 			}
+			i = known
 		}
 		if bit := uint64(1) << (i % 64); seen[i/64]&bit == 0 {
 			seen[i/64] |= bit

@@ -65,8 +65,6 @@ func (d *decoder) value(p *plan, v reflect.Value) *TypeError {
 		return d.structure(p, v)
 	case opPointer:
 		return d.pointer(p, v)
-	default:
-		return &TypeError{Got: describe(at), Want: p.name + " (" + p.why + ")"}
 	}
 	if d.Err() != nil {
 		return mismatch(at, p)

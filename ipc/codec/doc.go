@@ -32,7 +32,8 @@
 //     is its nanoseconds.
 //   - encoding.TextMarshaler and encoding.TextUnmarshaler are a str.
 //   - Raw is any one value, kept as it is.
-//   - An interface is encoded as what it holds, and never decoded.
+//   - An interface is encoded as what it holds. Nothing is decoded into one, nor
+//     into a type that has one in it.
 //
 // Functions, channels, complex numbers, pointers to pointers and embedded
 // pointers are refused both ways, and so are tags that mean nothing here.

@@ -3,6 +3,8 @@ package codec
 import (
 	"errors"
 	"strconv"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -26,7 +28,7 @@ func (e *TypeError) Error() string {
 	}
 	text += e.Got + " does not fit " + e.Want
 	if e.err != nil {
-		text += ": " + abridge(e.err.Error(), 200)
+		text += ": " + strings.Map(printable, abridge(e.err.Error(), 200))
 	}
 	return text
 }
@@ -54,6 +56,14 @@ func (e *TypeError) at(i int) *TypeError {
 		e.Path = "[" + strconv.Itoa(i) + "]" + e.Path
 	}
 	return e
+}
+
+// printable keeps what a text method repeats of its input on one line.
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return '?'
 }
 
 // quoteMax bounds what a peer can make us print of one string.

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -51,7 +52,7 @@ func (b builder) collect(p *plan, t reflect.Type, index []int) (why string) {
 		if !utf8.ValidString(name) {
 			return "field " + f.Name + " has a name that is not UTF-8"
 		}
-		at := append(index[:len(index):len(index)], i)
+		at := append(slices.Clip(index), i)
 		if f.Anonymous && name == "" {
 			switch {
 			case f.Type.Kind() == reflect.Pointer:

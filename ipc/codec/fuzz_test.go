@@ -12,8 +12,18 @@ import (
 // FuzzUnmarshal: whatever decodes is encoded to what decodes to the same.
 func FuzzUnmarshal(f *testing.F) {
 	for _, v := range []any{
-		full(), everything{}, small{"r", 1, 2}, optional{A: 1}, composite{Sub: &composite{}}, samples()[2], tree{tree{}, nil}, forest{"a": {"b": nil}},
-		chain{&chain{}}, map[signal]int{9: 1}, map[int]map[string][]byte{-1: {"k": {1}}}, 1.5, "str", []byte("bin"), nil,
+		full(),
+		everything{},
+		small{"r", 1, 2},
+		optional{A: 1},
+		composite{Sub: &composite{}},
+		samples()[2],
+		tree{tree{}, nil},
+		forest{"a": {"b": nil}},
+		chain{&chain{}},
+		map[signal]int{9: 1},
+		map[int]map[string][]byte{-1: {"k": {1}}},
+		1.5, "str", []byte("bin"), nil,
 	} {
 		b, err := Marshal(v)
 		if err != nil {
@@ -39,6 +49,9 @@ func FuzzUnmarshal(f *testing.F) {
 func round(t *testing.T, in []byte, typ reflect.Type) {
 	v := reflect.New(typ)
 	if err := Unmarshal(in, v.Interface()); err != nil {
+		if planOf(typ).stuck != nil {
+			return
+		}
 		checked := wire.Check(in, wire.Limits{})
 		if errors.Is(err, ErrType) == (checked != nil) || len(err.Error()) > 4000 || !v.Elem().IsZero() {
 			t.Errorf("%x into %v: %v; Check says %v", in, typ, err, checked)

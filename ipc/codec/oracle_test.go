@@ -37,8 +37,11 @@ func samples() []shared {
 		{When: when},
 		{"n", 127, math.MaxUint64, math.MinInt64, math.Pi, 0.5, true, []byte{}, []int32{}, []string{}, map[string]string{}, nil, when, nil, 0},
 		{
-			strings.Repeat("long", 100), 128, 1 << 32, -33, -0.0, float32(math.Inf(1)), false, make([]byte, 300), []int32{-1, 0, 255, 256, -32769},
-			[]string{"", strings.Repeat("x", 31), strings.Repeat("x", 32)}, map[string]string{"b": "1", "a": "2", "ab": "3"}, map[string]float64{"x": 1},
+			strings.Repeat("long", 100), 128, 1 << 32, -33, math.Copysign(0, -1), float32(math.Inf(1)), false, make([]byte, 300),
+			[]int32{-1, 0, 255, 256, -32769},
+			[]string{"", strings.Repeat("x", 31), strings.Repeat("x", 32)},
+			map[string]string{"b": "1", "a": "2", "ab": "3"},
+			map[string]float64{"x": 1},
 			time.Unix(1<<35, 0).UTC(), &shared{Name: "inner", When: when, Maybe: 7}, -1,
 		},
 	}

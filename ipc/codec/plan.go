@@ -43,6 +43,8 @@ type plan struct {
 	elem *plan // of slice, array, map, pointer
 	key  *plan // of a map: opInt, opUint, opString or text
 
+	stuck *TypeError // why nothing can be decoded into the type, or nil
+
 	fields []field // of a struct
 	byName map[string]int
 	omits  bool // a field has omitempty
@@ -56,6 +58,9 @@ func planOf(t reflect.Type) *plan {
 	}
 	b := builder{}
 	b.plan(t)
+	for _, p := range b {
+		p.stuck = p.undecodable(map[*plan]bool{})
+	}
 	for t, p := range b { // complete now; another goroutine's are as good
 		plans.LoadOrStore(t, p)
 	}
@@ -149,4 +154,28 @@ func (b builder) mapping(p *plan) {
 	case k.op != opString && k.op != opInt && k.op != opUint:
 		p.op, p.why = opRefuse, "keys are strings, integers or text"
 	}
+}
+
+// undecodable looks for a part that could not be decoded if it came, so that a
+// type is refused when it is first used and not when a peer thinks of that part.
+func (p *plan) undecodable(seen map[*plan]bool) *TypeError {
+	if seen[p] || p.unmarshal {
+		return nil
+	}
+	seen[p] = true
+	switch p.op {
+	case opRefuse, opInterface:
+		return &TypeError{Got: "a value", Want: p.name + " (" + p.why + ")"}
+	case opPointer:
+		return p.elem.undecodable(seen)
+	case opSlice, opArray, opMap:
+		return p.elem.undecodable(seen).in("[]")
+	case opStruct:
+		for i := range p.fields {
+			if err := p.fields[i].plan.undecodable(seen); err != nil {
+				return err.in("." + p.fields[i].name)
+			}
+		}
+	}
+	return nil
 }

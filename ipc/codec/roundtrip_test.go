@@ -59,12 +59,12 @@ func TestEncoding(t *testing.T) {
 		{map[signal]int{9: 1, 15: 2}, "\x82\xa4KILL\x01\xa4TERM\x02"},
 		{map[time.Duration]int{5: 1}, "\x81\x05\x01"},
 		{(*int)(nil), "\xc0"},
-		{ptr(5), "\x05"},
-		{[]*int{nil, ptr(5)}, "\x92\xc0\x05"},
+		{new(5), "\x05"},
+		{[]*int{nil, new(5)}, "\x92\xc0\x05"},
 		{struct{}{}, "\x80"},
 		{small{"r", 1, 0}, "\x83\xa4name\xa1r\xa5width\x01\xa5Scale\xcb" + strings.Repeat("\x00", 8)},
 		{optional{}, "\x80"},
-		{optional{A: 1, C: []int{2}, E: ptr(0), G: [2]bool{true}}, "\x84\xa1a\x01\xa1c\x91\x02\xa1e\x00\xa1g\x92\xc3\xc2"},
+		{optional{A: 1, C: []int{2}, E: new(0), G: [2]bool{true}}, "\x84\xa1a\x01\xa1c\x91\x02\xa1e\x00\xa1g\x92\xc3\xc2"},
 		{composite{embedded: embedded{"b"}, Inlined: Inlined{1}}, "\x84\xa4Base\xa1b\xa4Deep\x01\xa4kept\x81\xa4Deep\x00\xa3Sub\xc0"},
 		{tree{tree{}, nil}, "\x92\x90\xc0"},
 		{forest{"a": nil, "b": {}}, "\x82\xa1a\xc0\xa1b\x80"},
@@ -74,7 +74,7 @@ func TestEncoding(t *testing.T) {
 		{time.Second, "\xce\x3b\x9a\xca\x00"},
 		{netip.MustParseAddr("::1"), "\xa3::1"},
 		{signal(15), "\xa4TERM"},
-		{ptr(signal(9)), "\xa4KILL"},
+		{new(signal(9)), "\xa4KILL"},
 		{big.NewInt(-5), "\xa2-5"},
 		{Raw("\x92\x01\xcc\x02"), "\x92\x01\xcc\x02"},
 		{Raw("\xc0"), "\xc0"},
@@ -99,7 +99,7 @@ func full() everything {
 		Bool: true, Int: -1, Int8: 2, Int16: -300, Int32: 70000, Int64: 1 << 40, Uint: 1, Uint8: 2, Uint16: 300, Uint32: 70000, Uint64: 1 << 63,
 		Float32: 0.1, Float64: 0.1, String: "s", Named: "n", Bytes: []byte{0}, Array: [3]byte{1, 2, 3}, Ints: []int{1, 2}, Strings: []string{"", "a"},
 		Pair: [2]string{"l", "r"}, Map: map[string]int{"x": 1, "y": 2}, Numbers: map[int8]string{-1: "m"}, Sizes: map[uint16][]byte{300: {}},
-		Nested: map[string]map[string][]int{"a": {"b": {1}}, "c": nil}, Pointer: ptr(0), Chain: &chain{&chain{}},
+		Nested: map[string]map[string][]int{"a": {"b": {1}}, "c": nil}, Pointer: new(0), Chain: &chain{&chain{}},
 		Time: time.Unix(1e9, 5).UTC(), Every: -time.Minute, Addr: netip.MustParseAddr("10.0.0.1"), Addrs: map[netip.Addr]bool{netip.MustParseAddr("::1"): true},
 		Big: new(big.Int).Lsh(big.NewInt(1), 100), Raw: Raw("\x93\x01\x02\x03"), Jobs: []optional{{}, {A: 1}},
 	}
@@ -116,7 +116,7 @@ func TestRoundTrip(t *testing.T) {
 			t.Fatalf("not deterministic: %x and %x, %v", b, again, err)
 		}
 	}
-	got := everything{String: "what was there before", Pointer: ptr(9), Map: map[string]int{"z": 3}}
+	got := everything{String: "what was there before", Pointer: new(9), Map: map[string]int{"z": 3}}
 	if err := Unmarshal(b, &got); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("decoded %+v, %v", got, err)
 	}
@@ -148,7 +148,7 @@ func TestInterfaces(t *testing.T) {
 		{[]any{1, "a", nil, []byte("b"), map[string]any{"k": 1.5}}, "\x95\x01\xa1a\xc0\xc4\x01b\x81\xa1k\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00"},
 		{holder{holder{}}, "\x81\xa5Inner\x81\xa5Inner\xc0"},
 		{map[string]fmt.Stringer{"d": time.Second}, "\x81\xa1d\xce\x3b\x9a\xca\x00"},
-		{[]any{signal(9), level(0), ptr(level(0)), Raw(nil), [2]byte{1, 2}, time.Unix(1, 0)}, "\x96\xa4KILL\xa5level\xa5level\xc0\xc4\x02\x01\x02\xd6\xff\x00\x00\x00\x01"},
+		{[]any{signal(9), level(0), new(level(0)), Raw(nil), [2]byte{1, 2}, time.Unix(1, 0)}, "\x96\xa4KILL\xa5level\xa5level\xc0\xc4\x02\x01\x02\xd6\xff\x00\x00\x00\x01"},
 	} {
 		if got, err := Marshal(c.v); err != nil || string(got) != c.want {
 			t.Errorf("%v is %x, %v, want %x", c.v, got, err, c.want)
@@ -199,6 +199,17 @@ func TestNothingIsShared(t *testing.T) {
 	clear(in)
 	if !reflect.DeepEqual(v, full()) {
 		t.Errorf("decoded value changed to %+v", v)
+	}
+}
+
+// TestLeftOut: neither the tag "-" nor an unexported name reaches the wire.
+func TestLeftOut(t *testing.T) {
+	bare, err := Marshal(composite{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := Marshal(composite{Hidden: 3, secret: 4}); err != nil || !bytes.Equal(b, bare) {
+		t.Errorf("encoded as %x, %v, want %x", b, err, bare)
 	}
 }
 

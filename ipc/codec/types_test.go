@@ -105,5 +105,3 @@ func (s *signal) UnmarshalText(b []byte) error {
 
 // MarshalText of a level has no counterpart.
 func (l *level) MarshalText() ([]byte, error) { return []byte("level"), nil }
-
-func ptr[T any](v T) *T { return &v }

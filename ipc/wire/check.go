@@ -59,7 +59,7 @@ func walk(b []byte, pos int, l Limits) (end int, err error) {
 			return pos, ErrTruncated
 		}
 		left--
-		body, children := pos+1, 0
+		body := pos + 1
 		switch c := b[pos]; { // the short forms are most of them
 		case c < 0x80 || c >= 0xe0:
 		case c >= 0xa0 && c < 0xc0:
@@ -67,7 +67,7 @@ func walk(b []byte, pos int, l Limits) (end int, err error) {
 				return pos, ErrLength
 			}
 		case c >= 0xca && c < 0xd4: // numbers
-			if body += int(forms[c-0xc0].body); body > len(b) {
+			if body += int(forms[c].body); body > len(b) {
 				return pos, ErrTruncated
 			}
 		default:
@@ -80,16 +80,15 @@ func walk(b []byte, pos int, l Limits) (end int, err error) {
 				if level >= depth {
 					return pos, ErrDepth
 				}
-				body, children = at, n
 				if k == KindMap {
-					children = 2 * n
+					n *= 2
 				}
-				if items -= children; items < 0 {
+				if items -= n; items < 0 {
 					return pos, ErrItems
 				}
 				outer[level] = uint32(left)
 				level++
-				left = children
+				body, left = at, n
 			}
 		}
 		pos = body

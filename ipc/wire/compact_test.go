@@ -74,7 +74,8 @@ func TestCompactForms(t *testing.T) {
 
 func TestCompactTimes(t *testing.T) {
 	for _, v := range []time.Time{
-		{}, time.Unix(0, 0), time.Unix(1, 1), time.Unix(math.MaxUint32, 0), time.Unix(math.MaxUint32+1, 0),
+		{},
+		time.Unix(0, 0), time.Unix(1, 1), time.Unix(math.MaxUint32, 0), time.Unix(math.MaxUint32+1, 0),
 		time.Unix(1<<34-1, 999_999_999), time.Unix(1<<34, 0), time.Unix(-1, 5), time.Unix(MinTime, 0), time.Unix(MaxTime, 999_999_999),
 		time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("east", 3600)),
 	} {

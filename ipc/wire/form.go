@@ -32,23 +32,25 @@ func (k Kind) String() string {
 	return "kind " + strconv.Itoa(int(k))
 }
 
-// form says what follows a first byte of 0xc0 to 0xdf.
+// form says what follows a first byte.
 type form struct {
 	kind   Kind
 	length uint8 // bytes of a length or count, big-endian
 	body   uint8 // bytes of a body whose length is fixed
 }
 
-var forms = [32]form{
-	{kind: KindNil}, {}, {kind: KindBool}, {kind: KindBool}, // 0xc1 is never used
-	{KindBin, 1, 0}, {KindBin, 2, 0}, {KindBin, 4, 0},
-	{KindTime, 1, 0}, {KindTime, 2, 0}, {KindTime, 4, 0},
-	{KindFloat, 0, 4}, {KindFloat, 0, 8},
-	{KindInt, 0, 1}, {KindInt, 0, 2}, {KindInt, 0, 4}, {KindInt, 0, 8}, // unsigned
-	{KindInt, 0, 1}, {KindInt, 0, 2}, {KindInt, 0, 4}, {KindInt, 0, 8}, // signed
-	{KindTime, 0, 1}, {KindTime, 0, 2}, {KindTime, 0, 4}, {KindTime, 0, 8}, {KindTime, 0, 16},
-	{KindStr, 1, 0}, {KindStr, 2, 0}, {KindStr, 4, 0},
-	{KindArray, 2, 0}, {KindArray, 4, 0}, {KindMap, 2, 0}, {KindMap, 4, 0},
+// forms has those of 0xc0 to 0xdf. 0xc1 is never used.
+var forms = [256]form{
+	0xc0: {KindNil, 0, 0}, 0xc2: {KindBool, 0, 0}, 0xc3: {KindBool, 0, 0},
+	0xc4: {KindBin, 1, 0}, 0xc5: {KindBin, 2, 0}, 0xc6: {KindBin, 4, 0},
+	0xc7: {KindTime, 1, 0}, 0xc8: {KindTime, 2, 0}, 0xc9: {KindTime, 4, 0},
+	0xca: {KindFloat, 0, 4}, 0xcb: {KindFloat, 0, 8},
+	0xcc: {KindInt, 0, 1}, 0xcd: {KindInt, 0, 2}, 0xce: {KindInt, 0, 4}, 0xcf: {KindInt, 0, 8}, // unsigned
+	0xd0: {KindInt, 0, 1}, 0xd1: {KindInt, 0, 2}, 0xd2: {KindInt, 0, 4}, 0xd3: {KindInt, 0, 8}, // signed
+	0xd4: {KindTime, 0, 1}, 0xd5: {KindTime, 0, 2}, 0xd6: {KindTime, 0, 4}, 0xd7: {KindTime, 0, 8}, 0xd8: {KindTime, 0, 16},
+	0xd9: {KindStr, 1, 0}, 0xda: {KindStr, 2, 0}, 0xdb: {KindStr, 4, 0},
+	0xdc: {KindArray, 2, 0}, 0xdd: {KindArray, 4, 0},
+	0xde: {KindMap, 2, 0}, 0xdf: {KindMap, 4, 0},
 }
 
 // kindOf is the kind of a value that begins with c.
@@ -63,7 +65,7 @@ func kindOf(c byte) Kind {
 	case c < 0xc0:
 		return KindStr
 	}
-	return forms[c-0xc0].kind
+	return forms[c].kind
 }
 
 // head takes apart the first bytes of the value at b[pos:]. What follows them
@@ -85,7 +87,7 @@ func head(b []byte, pos int) (k Kind, body, n int, err error) {
 	case c < 0xc0:
 		k, n = KindStr, int(c&0x1f)
 	default:
-		return longHead(b, pos, forms[c-0xc0])
+		return longHead(b, pos, forms[c])
 	}
 	need := n
 	if k == KindMap {
@@ -112,7 +114,7 @@ func longHead(b []byte, pos int, f form) (k Kind, body, n int, err error) {
 	if int(f.length) > left {
 		return f.kind, pos, 0, ErrTruncated
 	}
-	size, need := uint64(f.body), uint64(0)
+	size := uint64(f.body)
 	switch f.length {
 	case 1:
 		size = uint64(b[pos])
@@ -122,7 +124,7 @@ func longHead(b []byte, pos int, f form) (k Kind, body, n int, err error) {
 		size = uint64(binary.BigEndian.Uint32(b[pos:]))
 	}
 	pos, left = pos+int(f.length), left-int(f.length)
-	need = size
+	need := size
 	switch f.kind {
 	case KindMap:
 		need = 2 * size
