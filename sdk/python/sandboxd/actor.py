@@ -226,6 +226,8 @@ class Actor:
             self._ending.set_result(end)
 
     async def _serve(self, main: Optional[Callable[[], Awaitable[Any]]], sock: Optional[socket.socket]) -> Tuple[int, float]:
+        if hasattr(self, "_loop"):
+            raise RuntimeError("an Actor serves once")
         self._loop = asyncio.get_running_loop()
         _, self.id, self.name, self.epoch, self.frame_cap, window, left, self.limits, verbs = await self._conn.open(list(self._table), 0, sock)
         self.verbs, self.window = frozenset(verbs), self.window or window or 1 << 16
@@ -293,7 +295,7 @@ class Actor:
         try:
             while True:
                 self._on(*await self._conn.receive())
-                if self._conn.waiting() > 2 * FULL:
+                if self._conn.waiting() > FULL + 2 * self._conn.cap:  # more than functions can make: we answer faster than it reads
                     await self._conn.gate()
         except Exception as e:
             e = self._conn.hang_up(e)
@@ -397,7 +399,7 @@ class Actor:
             value = await self._invoke(call, verb, verb.args(wire.loads(raw)))
             body = wire.body(wire.RETURN, call._cid, raw=wire.dumps(value), cap=self._conn.cap)
             if call._mode == 1:
-                await call._before_send()
+                await call._before_use()
             await self._conn.gate()
             call._end(body)
         except asyncio.CancelledError:

@@ -57,7 +57,7 @@ class Dialog:
         after its return, else its error.
         """
         raw = wire.dumps(item)
-        await self._before_send()
+        await self._before_use()
         async with self._turn:
             self._check()
             await self._until(lambda: self._credit > 0 or self._over)
@@ -69,6 +69,7 @@ class Dialog:
 
     async def recv(self) -> Any:
         """The next item. Raises EOFError when the other side sends no more, and the call's error if it ended by one."""
+        await self._before_use()
         await self._until(lambda: bool(self._items) or self._seen_stop or self._over)
         if not self._items:
             self._raise_error()
@@ -88,14 +89,15 @@ class Dialog:
 
     async def stop(self) -> None:
         """Says that this side sends no more; receiving goes on. The second time it does nothing."""
-        await self._before_send()
+        await self._before_use()
         async with self._turn:
             if not self._sent_stop and not self._over:
                 self._sent_stop = True
                 self._conn.send(wire.STOP, self._cid)
 
-    async def _before_send(self) -> None:
-        pass
+    async def _before_use(self) -> None:
+        if self._mode == 0:
+            raise RuntimeError(f"the call of {self.verb} is no dialog")
 
     def _raise_error(self) -> None:
         """Raises the error by which the call has ended, if it has."""
@@ -183,19 +185,24 @@ class Context(Dialog):
         self._ops: Set["asyncio.Task[Any]"] = set()  # what a thread waits for on behalf of this call
 
     async def started(self, value: Any = None) -> None:
-        """Sends the dialog's first value. Without it, nil is sent before the first item or the return."""
-        if self._begun:
-            raise RuntimeError("started() twice")
-        raw = wire.dumps(value)
-        body = wire.body(wire.STARTED, self._cid, raw=raw, cap=self._conn.cap)
+        """Sends the dialog's first value; openers wait for it. Without it, nil is sent at the first send(), recv() or return."""
+        if self._begun or not await self._start(value):
+            raise RuntimeError("started() after the dialog has begun")
+
+    async def _start(self, value: Any) -> bool:
+        await super()._before_use()
+        body = wire.body(wire.STARTED, self._cid, raw=wire.dumps(value), cap=self._conn.cap)
         await self._conn.gate()
         self._check()
+        if self._begun:
+            return False
         self._begun = True
         self._conn.write(body)
+        return True
 
-    async def _before_send(self) -> None:
+    async def _before_use(self) -> None:
         if not self._begun and not self._over:
-            await self.started()
+            await self._start(None)
 
     def _raise_error(self) -> None:
         if self._over:
@@ -305,8 +312,11 @@ class Stream(Dialog):
         await self._conn.gate()
         self._raise_error()
         left = self.time_left()
+        if left == 0:
+            self._expire()
+            self._raise_error()
         cid = app._last_opened + 2
-        body = wire.body(wire.START, cid, self.verb, self._mode, 0 if left is None else max(1, int(left * 1000)),
+        body = wire.body(wire.START, cid, self.verb, self._mode, 0 if left is None else max(1, int(min(left * 1000, wire.BIG))),
                          self._window, self._headers, raw=self._payload, cap=self._conn.cap)
         self._conn.write(body)
         self._payload = b""
@@ -329,7 +339,7 @@ class Stream(Dialog):
         if self._cid and not self._over and not self._sent_cancel:
             self._sent_cancel = True
             by = list(self._conn.me)
-            self._conn.send(wire.CANCEL, self._cid, by, errors.cut(reason, 1024), int(grace * 1000))
+            self._conn.send(wire.CANCEL, self._cid, by, errors.cut(reason, 1024), max(0, int(grace * 1000)))
 
     def _abandon(self, e: BaseException) -> None:
         self._cancel(f"{type(e).__name__}: {e}"[:256], 1.0)

@@ -92,6 +92,14 @@ class Calls(Test):
         self.app.release.set()  # what the abandoned ones give is dropped
         self.sup.quiet()
 
+    def test_cancel_in_the_queue(self):
+        app = actor(threads=1)
+        with Supervisor(app) as sup:
+            sup.send(start(2, "block"), start(4, "double", 1), frame(CANCEL, 4, ["", ""], "", 0))
+            self.assertEqual([sup.recv()[:2], sup.recv()[:2]], [[CANCELACK, 4], [ERROR, 4]])
+            app.release.set()
+            self.assertEqual(sup.recv(), [RETURN, 2, "unblocked"])
+
     def test_cancel_early_and_twice(self):
         cancel = frame(CANCEL, 2, ["", ""], "", 0)
         self.sup.send(start(2, "sleep", 60) + cancel)  # before the function begins

@@ -53,6 +53,14 @@ class Handshake(Test):
         sup.close()
         self.assertEqual(got, [{"id": "7", "name": "me", "epoch": 1, "limits": {"pids": 5}, "verbs": ["host.echo"]}])
 
+    def test_serves_once(self):
+        app = actor()
+        with Supervisor(app) as sup:
+            sup.cancel()
+            self.assertEqual(sup.join(), 0)
+        with self.assertRaises(RuntimeError):
+            asyncio.run(app.serve())
+
     def test_too_many_verbs(self):
         app = sandboxd.Actor()
         for i in range(40):
