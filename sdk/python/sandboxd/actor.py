@@ -54,6 +54,7 @@ class Actor:
         self._tasks: Set["asyncio.Task[None]"] = set()  # functions that have not returned
         self._pings: Dict[int, "asyncio.Future[None]"] = {}
         self._stopping: Optional[errors.Cancelled] = None
+        self._main_task: Optional["asyncio.Task[None]"] = None
         self._conn = Connection()
         self._thread: Optional[int] = None
 
@@ -204,7 +205,10 @@ class Actor:
         try:
             return await self._serve(main, sock)
         finally:
-            await self._settle(asyncio.all_tasks() - {asyncio.current_task()}, 0.2)
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await self._settle(left, 0.2)
 
     async def serve(self, *, sock: Optional[socket.socket] = None) -> int:
         """What run() does, for programs with an event loop of their own. Returns the status to exit with.
@@ -235,14 +239,17 @@ class Actor:
         self._thread, self._ending = threading.get_ident(), self._loop.create_future()
         reader = self._loop.create_task(self._read())
         if main is not None:
-            self._track(self._loop.create_task(self._run_main(main)))
+            self._main_task = self._loop.create_task(self._run_main(main))
+            self._track(self._main_task)
         try:
             status, grace, by = await self._ending
             deadline = time.monotonic() + grace * 0.75  # the rest is for what follows
             if by is None:
-                await self._settle(self._tasks, grace * 0.5, cancel=False)
+                await self._settle(self._tasks, grace * 0.5)
             for call in list(self._served.values()):
                 call._interrupt(self._stopping or errors.Cancelled(), grace)
+            if self._main_task is not None:
+                self._main_task.cancel()
             await self._settle(self._tasks, deadline - time.monotonic())
             for call in list(self._served.values()):
                 call._end_error(self._stopping or errors.Cancelled())
@@ -250,7 +257,7 @@ class Actor:
                 raise errors.Lost("the connection to the supervisor is lost")
             self._conn.send(wire.EXIT)
             await self._conn.close(grace * 0.125)
-            return status, max(0.1, deadline + grace * 0.25 - time.monotonic())
+            return status, min(10.0, max(0.1, deadline + grace * 0.25 - time.monotonic()))
         except errors.RemoteError:
             await self._settle(self._tasks, 1.0)
             await self._conn.close(1.0)
@@ -271,11 +278,9 @@ class Actor:
         finally:
             self._stop((status, 1.0, None))
 
-    async def _settle(self, tasks: Set[Any], timeout: float, cancel: bool = True) -> None:
+    async def _settle(self, tasks: Set[Any], timeout: float) -> None:
         """Waits for tasks, at most timeout seconds."""
         if tasks:
-            for task in tasks if cancel else ():
-                task.cancel()
             await asyncio.wait(set(tasks), timeout=max(0.0, timeout))
 
     def _fail(self) -> None:
@@ -284,7 +289,8 @@ class Actor:
         for stream in list(self._opened.values()):
             stream._fail(errors.Lost("the connection to the supervisor is lost"))
         for answer in self._pings.values():
-            answer.cancel()
+            if not answer.done():
+                answer.set_exception(errors.Lost("the connection to the supervisor is lost"))
         for call in list(self._served.values()):
             call.cancelled = call.cancelled or errors.Cancelled("the connection to the supervisor is lost")
             call._end(b"")

@@ -167,6 +167,25 @@ class Calls(Test):
         self.app.release.set()
         self.assertEqual(self.sup.join(), 0)
 
+    def test_cleaning_up_takes_time(self):
+        self.sup.send(start(2, "slowly"))
+        self.sup.quiet(0.1)
+        self.assertEqual(self.sup.cancel(2000), [[CANCELACK, 0, 0], [RETURN, 2, "tidied slowly"]])
+        self.assertEqual(self.sup.join(), 0)
+
+    def test_cleaning_up_when_lost(self):
+        self.sup.send(start(2, "slowly"))
+        self.sup.quiet(0.1)
+        self.sup.sock.close()
+        self.assertIsInstance(self.sup.join(), sandboxd.Lost)
+        self.assertTrue(self.app.cleaned)
+
+    def test_huge_times(self):
+        self.sup.send(start(2, "echo", 1, left=1 << 53), start(4, "sleep", 60), frame(CANCEL, 4, ["", ""], "", 1 << 53))
+        got = sorted(self.sup.recv()[:2] for _ in range(3))
+        self.assertEqual(got, [[RETURN, 2], [ERROR, 4], [CANCELACK, 4]])
+        self.assertEqual(self.sup.cancel(1 << 53), [[CANCELACK, 0, 0]])
+
     def test_stop(self):
         self.sup.send(start(2, "stop", 3))
         self.assertEqual(self.sup.end(), [[RETURN, 2, "bye"], [EXIT]])
