@@ -12,7 +12,7 @@ class Handshake(Test):
     def test_hello(self):
         app = actor()
         with Supervisor(app) as sup:
-            self.assertEqual(sup.hello, [HELLO, 1, "python/1", list(app._table), 0])
+            self.assertEqual(sup.hello, [HELLO, 1, "python/1", list(app._server.verbs), 0])
 
     def test_welcome(self):
         with Supervisor(actor(), cap=5000, left=60000, limits={"memory": 1 << 40}, id="0.1", name="n", epoch=3) as sup:

@@ -69,13 +69,13 @@ class UnderTest(Test):
             sup.cancel()
 
     def test_violations(self):
-        names = [n for n in load().app._table if n.startswith("violate:")]
+        names = [n for n in load().app._server.verbs if n.startswith("violate:")]
         self.assertGreater(len(names), 30)
         for name in names:
             module = load()
             with self.subTest(name), Supervisor(module.app) as sup:
-                sup.send(start(2, name, mode=module.app._table[name].mode, window=0 if module.app._table[name].mode == 0 else 64))
-                if module.app._table[name].mode:
+                sup.send(start(2, name, mode=module.app._server.verbs[name].mode, window=0 if module.app._server.verbs[name].mode == 0 else 64))
+                if module.app._server.verbs[name].mode:
                     self.assertEqual(sup.recv()[0], STARTACK)
                 make = {**module.VIOLATIONS, **module.DIALOG_VIOLATIONS}[name[8:]]
                 self.assertEqual(sup.read(len(make(2))), make(2))
