@@ -17,7 +17,7 @@ VERSION ?= $(shell git describe --tags 2>/dev/null || echo devel)
 TOOLS := .cache/bin
 PACKAGES := $$(go list ./... | grep -v '^sandboxd/integration')
 # What `make test` and CI do, in this order.
-STAGES := setup build lint generate-check vet unit race fuzz cross integration vm-smoke vuln
+STAGES := setup build lint generate-check vet unit python race fuzz cross integration vm-smoke vuln
 
 .PHONY: help
 help: ## List the targets
@@ -82,6 +82,13 @@ vet: ## Run go vet
 .PHONY: unit
 unit: ## Run the tests of the packages
 	go test -count=1 -timeout 10m $(PACKAGES)
+
+# Debian's own Python is the one that python3-msgpack is for.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+
+.PHONY: python
+python: ## Run the tests of sdk/python
+	cd sdk/python && timeout 10m $(PYTHON) -B -W error::ResourceWarning -m unittest
 
 .PHONY: race
 race: ## Run them under the race detector

@@ -15,10 +15,12 @@ Non-goals: starting sandboxes from outside, which is the supervisor's work, and 
 
 from .actor import Actor
 from .conn import probe
-from .dialog import Context, Dialog, Stream, SyncDialog, current
+from .context import Context, current
+from .dialog import Dialog, SyncDialog
 from .errors import (BadPayload, Busy, Cancelled, Deadline, Denied, Lost, NotFound, Panic, Protocol, RemoteError, UnknownVerb, WrongMode,
                      register_error)
 from .peers import Child, End, Peer
+from .stream import Stream
 
 __all__ = ["Actor", "BadPayload", "Busy", "Cancelled", "Child", "Context", "Deadline", "Denied", "Dialog", "End", "Lost", "NotFound", "Panic",
            "Peer", "Protocol", "RemoteError", "Stream", "SyncDialog", "UnknownVerb", "WrongMode", "current", "probe", "register_error"]

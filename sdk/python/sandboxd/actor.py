@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextvars
 import os
 import socket
 import sys
@@ -15,9 +14,12 @@ from typing import Any, Awaitable, Callable, Coroutine, Dict, FrozenSet, List, M
 
 from . import errors, wire
 from .conn import FULL, Connection
-from .dialog import Context, Stream, SyncDialog, _current
+from .context import _current
+from .dialog import SyncDialog
 from .peers import Child, Peer
-from .verbs import Pool, Verb
+from .serving import Server
+from .stream import Stream
+from .verbs import Verb
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _BY_SERVER = (wire.STARTACK, wire.STARTED, wire.RETURN, wire.ERROR, wire.CANCELACK)
@@ -46,15 +48,12 @@ class Actor:
     def __init__(self, *, threads: int = 32, max_calls: int = 1024, window: int = 0) -> None:
         self.limits: Dict[str, int] = {}
         self.window = window
-        self._pool, self._max_calls = Pool(threads), max_calls
-        self._table: Dict[str, Verb] = {}
-        self._served: Dict[int, Context] = {}  # calls that have not ended
         self._opened: Dict[int, Stream] = {}
-        self._last_served, self._last_opened = 0, -1
-        self._tasks: Set["asyncio.Task[None]"] = set()  # functions that have not returned
+        self._last_opened = -1
         self._pings: Dict[int, "asyncio.Future[None]"] = {}
-        self._stopping: Optional[errors.Cancelled] = None
+        self._main_task: Optional["asyncio.Task[None]"] = None
         self._conn = Connection()
+        self._server = Server(self, threads, max_calls)
         self._thread: Optional[int] = None
 
     # What this program serves.
@@ -76,9 +75,9 @@ class Actor:
 
     def _register(self, name: str, mode: int) -> Callable[[_F], _F]:
         def register(fn: _F) -> _F:
-            if name in self._table:
+            if name in self._server.verbs:
                 raise ValueError(f"verb {name!r} twice")
-            self._table[name] = Verb(name, mode, fn)
+            self._server.verbs[name] = Verb(name, mode, fn)
             return fn
         return register
 
@@ -189,7 +188,7 @@ class Actor:
             guard.start()
         except RuntimeError:  # the sandbox's limit of processes and threads
             pass
-        if self._pool.busy() or asyncio.all_tasks(loop):
+        if self._server.pool.busy() or asyncio.all_tasks(loop):
             for file in (sys.stdout, sys.stderr):
                 try:
                     file.flush()
@@ -204,7 +203,10 @@ class Actor:
         try:
             return await self._serve(main, sock)
         finally:
-            await self._settle(asyncio.all_tasks() - {asyncio.current_task()}, 0.2)
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await self._settle(left, 0.2)
 
     async def serve(self, *, sock: Optional[socket.socket] = None) -> int:
         """What run() does, for programs with an event loop of their own. Returns the status to exit with.
@@ -221,36 +223,40 @@ class Actor:
         self._loop.call_soon_threadsafe(self._stop, (status, grace, None))
 
     def _stop(self, end: _End) -> None:
-        self._stopping = self._stopping or end[2] or errors.Cancelled("the actor ends")
+        self._server.stopping = self._server.stopping or end[2] or errors.Cancelled("the actor ends")
         if not self._ending.done():
             self._ending.set_result(end)
 
     async def _serve(self, main: Optional[Callable[[], Awaitable[Any]]], sock: Optional[socket.socket]) -> Tuple[int, float]:
+        if hasattr(self, "_loop"):
+            raise RuntimeError("an Actor serves once")
         self._loop = asyncio.get_running_loop()
-        _, self.id, self.name, self.epoch, self.frame_cap, window, left, self.limits, verbs = await self._conn.open(list(self._table), 0, sock)
+        _, self.id, self.name, self.epoch, self.frame_cap, window, left, self.limits, verbs = await self._conn.open(list(self._server.verbs), 0, sock)
         self.verbs, self.window = frozenset(verbs), self.window or window or 1 << 16
         self.deadline = time.monotonic() + left / 1000 if left else None
         self._thread, self._ending = threading.get_ident(), self._loop.create_future()
         reader = self._loop.create_task(self._read())
         if main is not None:
-            self._track(self._loop.create_task(self._run_main(main)))
+            self._main_task = self._loop.create_task(self._run_main(main))
+            self._server.tasks.add(self._main_task)
+            self._main_task.add_done_callback(self._server.tasks.discard)
         try:
             status, grace, by = await self._ending
             deadline = time.monotonic() + grace * 0.75  # the rest is for what follows
             if by is None:
-                await self._settle(self._tasks, grace * 0.5, cancel=False)
-            for call in list(self._served.values()):
-                call._interrupt(self._stopping or errors.Cancelled(), grace)
-            await self._settle(self._tasks, deadline - time.monotonic())
-            for call in list(self._served.values()):
-                call._end_error(self._stopping or errors.Cancelled())
+                await self._settle(self._server.tasks, grace * 0.5)
+            self._server.interrupt(grace)
+            if self._main_task is not None:
+                self._main_task.cancel()
+            await self._settle(self._server.tasks, deadline - time.monotonic())
+            self._server.abandon()
             if self._conn.closed:
                 raise errors.Lost("the connection to the supervisor is lost")
             self._conn.send(wire.EXIT)
             await self._conn.close(grace * 0.125)
-            return status, max(0.1, deadline + grace * 0.25 - time.monotonic())
+            return status, min(10.0, max(0.1, deadline + grace * 0.25 - time.monotonic()))
         except errors.RemoteError:
-            await self._settle(self._tasks, 1.0)
+            await self._settle(self._server.tasks, 1.0)
             await self._conn.close(1.0)
             raise
         finally:
@@ -269,11 +275,9 @@ class Actor:
         finally:
             self._stop((status, 1.0, None))
 
-    async def _settle(self, tasks: Set[Any], timeout: float, cancel: bool = True) -> None:
+    async def _settle(self, tasks: Set[Any], timeout: float) -> None:
         """Waits for tasks, at most timeout seconds."""
         if tasks:
-            for task in tasks if cancel else ():
-                task.cancel()
             await asyncio.wait(set(tasks), timeout=max(0.0, timeout))
 
     def _fail(self) -> None:
@@ -282,18 +286,15 @@ class Actor:
         for stream in list(self._opened.values()):
             stream._fail(errors.Lost("the connection to the supervisor is lost"))
         for answer in self._pings.values():
-            answer.cancel()
-        for call in list(self._served.values()):
-            call.cancelled = call.cancelled or errors.Cancelled("the connection to the supervisor is lost")
-            call._end(b"")
-        for task in self._tasks:
-            task.cancel()
+            if not answer.done():
+                answer.set_exception(errors.Lost("the connection to the supervisor is lost"))
+        self._server.lose()
 
     async def _read(self) -> None:
         try:
             while True:
                 self._on(*await self._conn.receive())
-                if self._conn.waiting() > 2 * FULL:
+                if self._conn.waiting() > FULL + 2 * self._conn.cap:  # more than functions can make: we answer faster than it reads
                     await self._conn.gate()
         except Exception as e:
             e = self._conn.hang_up(e)
@@ -313,7 +314,7 @@ class Actor:
             if not answer.done():
                 answer.set_result(None)
         elif kind == wire.START:
-            self._on_start(*f)
+            self._server.start(*f)
         elif kind == wire.WELCOME:
             raise wire.Violation("WELCOME twice")
         elif f[0] == 0 and kind == wire.CANCEL:
@@ -327,10 +328,10 @@ class Actor:
             self._on_call(kind, *f)
 
     def _on_call(self, kind: int, cid: int, *f: Any) -> None:
-        stream, call = self._opened.get(cid), self._served.get(cid)
+        stream, call = self._opened.get(cid), self._server.calls.get(cid)
         dialog = stream or call
         if dialog is None:
-            if cid > (self._last_opened if cid % 2 else self._last_served):
+            if cid > (self._last_opened if cid % 2 else self._server.last):
                 raise wire.Violation(f"message {kind} for call {cid}, which was never opened")
             if kind == wire.CANCEL:
                 self._conn.send(wire.CANCELACK, cid, 1)
@@ -358,105 +359,3 @@ class Actor:
                 del self._opened[cid]
                 stream._on_end(f[0] if kind == wire.RETURN else None, errors.unbox(*f[0]) if kind == wire.ERROR else None)
         dialog._poke()
-
-    def _on_start(self, cid: int, name: str, mode: int, left: int, window: int, headers: Dict[str, str], raw: bytes) -> None:
-        if cid % 2 or cid <= self._last_served:
-            raise wire.Violation(f"START with the number {cid}")
-        if mode == 0 and window != 0:
-            raise wire.Violation("START of mode 0 with a window")
-        self._last_served = cid
-        verb = self._table.get(name)
-        refused: Optional[errors.RemoteError] = None
-        if verb is None:
-            refused = errors.UnknownVerb(f"there is no verb {name}")
-        elif verb.mode != mode:
-            refused = errors.WrongMode(f"{name} takes mode {verb.mode}")
-        elif self._stopping is not None:
-            refused = self._stopping
-        elif len(self._tasks) >= self._max_calls:
-            refused = errors.Busy(f"{self._max_calls} calls are being served")
-        if refused is not None or verb is None:
-            return self._conn.write(self._conn.error(cid, refused or errors.UnknownVerb()))
-        call = Context(self, cid, name, mode, window, time.monotonic() + left / 1000 if left else None, headers)
-        self._served[cid] = call
-        call._task = self._loop.create_task(self._work(call, verb, raw))
-        self._track(call._task)
-        call._task.add_done_callback(lambda _: call._end_error(call.cancelled or errors.Cancelled("the actor ends")))
-        if call.deadline is not None:
-            call._at(call.deadline, call._expire)
-
-    def _track(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    # Functions.
-
-    async def _work(self, call: Context, verb: Verb, raw: bytes) -> None:
-        _current.set(call)
-        try:
-            value = await self._invoke(call, verb, verb.args(wire.loads(raw)))
-            body = wire.body(wire.RETURN, call._cid, raw=wire.dumps(value), cap=self._conn.cap)
-            if call._mode == 1:
-                await call._before_send()
-            await self._conn.gate()
-            call._end(body)
-        except asyncio.CancelledError:
-            call._end_error(call.cancelled or errors.Cancelled("the function cancelled itself"))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as e:
-            body = self._conn.error(call._cid, e)
-            try:
-                await self._conn.gate()
-            except (errors.Lost, asyncio.CancelledError):
-                pass
-            call._end(body)
-
-    async def _invoke(self, call: Context, verb: Verb, args: Tuple[Any, ...]) -> Any:
-        if not verb.is_async:
-            value = await self._in_thread(call, verb, (SyncDialog(self, call), *args) if call._mode else args)
-        else:
-            call._begin()
-            if not verb.agen:
-                value = await verb.fn(*((call, *args) if call._mode else args))
-            else:
-                items = verb.fn(call, *args)
-                try:
-                    async for item in items:
-                        await call.send(item)
-                finally:
-                    await items.aclose()
-                value = None
-        if not verb.fits(value):
-            raise errors.BadPayload(f"{verb.name} gave a {type(value).__name__}")
-        return value
-
-    async def _in_thread(self, call: Context, verb: Verb, args: Tuple[Any, ...]) -> Any:
-        result: "asyncio.Future[Tuple[bool, Any]]" = self._loop.create_future()
-        context = contextvars.copy_context()
-
-        def job() -> None:
-            if result.cancelled():
-                return
-            try:
-                self._loop.call_soon_threadsafe(call._begin)
-                outcome = True, context.run(verb.run, args)
-            except BaseException as e:
-                outcome = False, e
-            try:
-                self._loop.call_soon_threadsafe(deliver, outcome)
-            except RuntimeError:  # the loop is closed: nobody waits
-                pass
-
-        def deliver(outcome: Tuple[bool, Any]) -> None:
-            if not result.done():
-                result.set_result(outcome)
-
-        try:
-            self._pool.submit(job)
-        except RuntimeError as e:
-            raise errors.Busy(f"no thread for {verb.name}: {e}") from None
-        ok, value = await result
-        if not ok:
-            raise value
-        return value

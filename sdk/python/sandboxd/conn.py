@@ -77,7 +77,7 @@ class Connection:
                 return wire.body(wire.ERROR, cid, smaller, cap=self.cap)
             except errors.BadPayload:
                 pass
-        return wire.body(wire.ERROR, cid, [fields[0], "", "", errors.NOBODY, [], None, None])
+        return wire.body(wire.ERROR, cid, [errors.cut(str(fields[0]), 128), "", "", errors.NOBODY, [], None, None])
 
     def hang_up(self, e: Exception) -> Exception:
         """Closes because of an exception, after ERROR where the supervisor broke the protocol. Returns what to raise."""

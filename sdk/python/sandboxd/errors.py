@@ -135,7 +135,7 @@ def box(e: BaseException, me: Address) -> List[Any]:
         if name == Panic.type:
             message = f"{own}: {message}"
         fields = [name or own, message, _stack(e), me, [], None, data]
-    fields[:3] = cut(fields[0], 128), cut(fields[1], 16384), cut(fields[2], 65536, tail=True)
+    fields[:3] = cut(str(fields[0]), 128), cut(str(fields[1]), 16384), cut(str(fields[2]), 65536, tail=True)
     return fields
 
 

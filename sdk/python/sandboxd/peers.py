@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional
 
-from .dialog import Stream
+from .stream import Stream
 
 if TYPE_CHECKING:
     from .actor import Actor

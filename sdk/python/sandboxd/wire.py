@@ -6,7 +6,7 @@ against FORMS before anything looks at them. Payloads stay encoded until a consu
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import msgpack  # type: ignore[import]
 
@@ -89,9 +89,10 @@ def scan(body: bytes) -> List[int]:
     return starts + [size]
 
 
-def _keys(pairs: List[Tuple[Any, Any]]) -> Dict[Any, Any]:
+def _keys(pairs: Iterable[Tuple[Any, Any]]) -> Dict[Any, Any]:
+    pairs = list(pairs)
     for key, _ in pairs:
-        if type(key) not in (str, bytes, int, bool):
+        if type(key) not in (str, bytes, int, bool):  # others may be made to collide
             raise ValueError(f"a map's key of type {type(key).__name__}")
     return dict(pairs)
 
@@ -115,20 +116,6 @@ def dumps(value: Any) -> bytes:
         raise BadPayload(f"{type(value).__name__} cannot be encoded: {e}") from None
 
 
-def body(kind: int, *fields: Any, raw: Any = None, cap: int = BIG) -> bytes:
-    """A message's body; raw is an encoded payload that comes last. Raises BadPayload beyond the limits."""
-    out = dumps([kind, *fields])
-    if raw is not None:
-        out = bytes((out[0] + 1,)) + out[1:] + raw
-    if len(out) > cap:
-        raise BadPayload(f"a message of {len(out)} bytes; the limit is {cap}")
-    try:
-        scan(out)
-    except Violation as e:
-        raise BadPayload(str(e)) from None
-    return out
-
-
 def cost(raw: bytes) -> int:
     """Bytes of window that an encoded item takes."""
     return max(ITEM_COST, len(raw))
@@ -142,11 +129,11 @@ def _int(low: int = 0, high: int = BIG) -> Form:
 
 
 def _str(high: int, low: int = 0) -> Form:
-    return lambda v: type(v) is str and low <= len(v.encode()) <= high
+    return lambda v: type(v) is str and low <= len(v.encode("utf-8", "replace")) <= high
 
 
 def _list(high: int, form: Form) -> Form:
-    return lambda v: type(v) is list and len(v) <= high and all(map(form, v))
+    return lambda v: type(v) in (list, tuple) and len(v) <= high and all(map(form, v))
 
 
 def _map(high: int, key: Form, value: Form) -> Form:
@@ -154,7 +141,7 @@ def _map(high: int, key: Form, value: Form) -> Form:
 
 
 def _who(v: Any) -> bool:
-    return type(v) is list and len(v) == 2 and all(map(_str(128), v))
+    return type(v) in (list, tuple) and len(v) == 2 and all(map(_str(128), v))
 
 
 def _maybe_who(v: Any) -> bool:
@@ -181,6 +168,29 @@ FORMS: Dict[int, Tuple[Form, ...]] = {
     CANCEL: (_number, _who, _str(1024), _number), CANCELACK: (_number, _int(0, 1)), PING: (_number,), PONG: (_number,),
 }
 _ERROR = (_str(128), _str(16384), _str(65536), _who, _list(32, _who), _maybe_who, _raw)
+
+
+def _check(values: Sequence[Any], forms: Tuple[Form, ...], what: str) -> None:
+    for i, (form, value) in enumerate(zip(forms, values), 1):
+        if form is _error:
+            _check(value, _ERROR, "error")
+        elif not form(value):
+            raise Violation(f"{what}: field {i} has another form")
+
+
+def body(kind: int, *fields: Any, raw: Optional[bytes] = None, cap: int = BIG) -> bytes:
+    """A message's body; raw is an encoded payload that comes last. Raises BadPayload for what would break the protocol."""
+    out = dumps([kind, *fields])
+    if raw is not None:
+        out = bytes((out[0] + 1,)) + out[1:] + raw
+    try:
+        if len(out) > cap:
+            raise Violation(f"a message of {len(out)} bytes; the limit is {cap}")
+        _check(fields, FORMS.get(kind, ()), f"message {kind}")
+        scan(out)
+    except Violation as e:
+        raise BadPayload(str(e)) from None
+    return out
 
 
 def _elements(raw: bytes) -> List[int]:

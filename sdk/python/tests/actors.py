@@ -87,6 +87,15 @@ def actor(**options):
         except asyncio.CancelledError:
             return "tidied"
 
+    @app.verb("slowly")
+    async def slowly():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.1)
+            app.cleaned = True
+            return "tidied slowly"
+
     @app.verb("ctx")
     async def ctx():
         c = sandboxd.current()

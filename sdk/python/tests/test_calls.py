@@ -92,6 +92,14 @@ class Calls(Test):
         self.app.release.set()  # what the abandoned ones give is dropped
         self.sup.quiet()
 
+    def test_cancel_in_the_queue(self):
+        app = actor(threads=1)
+        with Supervisor(app) as sup:
+            sup.send(start(2, "block"), start(4, "double", 1), frame(CANCEL, 4, ["", ""], "", 0))
+            self.assertEqual([sup.recv()[:2], sup.recv()[:2]], [[CANCELACK, 4], [ERROR, 4]])
+            app.release.set()
+            self.assertEqual(sup.recv(), [RETURN, 2, "unblocked"])
+
     def test_cancel_early_and_twice(self):
         cancel = frame(CANCEL, 2, ["", ""], "", 0)
         self.sup.send(start(2, "sleep", 60) + cancel)  # before the function begins
@@ -158,6 +166,25 @@ class Calls(Test):
             self.assertEqual((m[0], m[2][0], m[2][5]), (ERROR, "sandboxd.Cancelled", ["1", "boss"]))
         self.app.release.set()
         self.assertEqual(self.sup.join(), 0)
+
+    def test_cleaning_up_takes_time(self):
+        self.sup.send(start(2, "slowly"))
+        self.sup.quiet(0.1)
+        self.assertEqual(self.sup.cancel(2000), [[CANCELACK, 0, 0], [RETURN, 2, "tidied slowly"]])
+        self.assertEqual(self.sup.join(), 0)
+
+    def test_cleaning_up_when_lost(self):
+        self.sup.send(start(2, "slowly"))
+        self.sup.quiet(0.1)
+        self.sup.sock.close()
+        self.assertIsInstance(self.sup.join(), sandboxd.Lost)
+        self.assertTrue(self.app.cleaned)
+
+    def test_huge_times(self):
+        self.sup.send(start(2, "echo", 1, left=1 << 53), start(4, "sleep", 60), frame(CANCEL, 4, ["", ""], "", 1 << 53))
+        got = sorted(self.sup.recv()[:2] for _ in range(3))
+        self.assertEqual(got, [[RETURN, 2], [ERROR, 4], [CANCELACK, 4]])
+        self.assertEqual(self.sup.cancel(1 << 53), [[CANCELACK, 0, 0]])
 
     def test_stop(self):
         self.sup.send(start(2, "stop", 3))

@@ -12,7 +12,7 @@ class Handshake(Test):
     def test_hello(self):
         app = actor()
         with Supervisor(app) as sup:
-            self.assertEqual(sup.hello, [HELLO, 1, "python/1", list(app._table), 0])
+            self.assertEqual(sup.hello, [HELLO, 1, "python/1", list(app._server.verbs), 0])
 
     def test_welcome(self):
         with Supervisor(actor(), cap=5000, left=60000, limits={"memory": 1 << 40}, id="0.1", name="n", epoch=3) as sup:
@@ -52,6 +52,14 @@ class Handshake(Test):
         thread.join()
         sup.close()
         self.assertEqual(got, [{"id": "7", "name": "me", "epoch": 1, "limits": {"pids": 5}, "verbs": ["host.echo"]}])
+
+    def test_serves_once(self):
+        app = actor()
+        with Supervisor(app) as sup:
+            sup.cancel()
+            self.assertEqual(sup.join(), 0)
+        with self.assertRaises(RuntimeError):
+            asyncio.run(app.serve())
 
     def test_too_many_verbs(self):
         app = sandboxd.Actor()

@@ -67,6 +67,22 @@ class Opened(Test):
             sup.send(frame(CANCELACK, 1, 0), frame(RETURN, 1, "too late"), frame(CANCELACK, 1, 1))
         self.assertEqual(self.run_main(main, script), "late")
 
+    def test_own_mistakes(self):  # never reach the supervisor
+        async def main(app):
+            out = []
+            for options in ({"verb": ""}, {"verb": "v" * 129}, {"headers": {"k": 1}}, {"headers": {"k" * 65: ""}}, {"payload": {1}}, {"payload": 1 << 64},
+                            {"payload": b"x" * (1 << 20)}, {"payload": [0] * 65536}, {"payload": "\ud800"}, {"timeout": 0}):
+                try:
+                    await app.call(**{"verb": "v", **options})
+                except sandboxd.RemoteError as e:
+                    out.append(e.type)
+            try:
+                await sandboxd.current().send(1)
+            except RuntimeError:
+                out.append("no dialog")
+            return out
+        self.assertEqual(self.run_main(main, lambda sup: None), ["sandboxd.BadPayload"] * 9 + ["sandboxd.Deadline", "no dialog"])
+
     def test_undecodable(self):
         async def main(app):
             try:

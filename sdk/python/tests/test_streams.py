@@ -88,7 +88,7 @@ class Served(Test):
         sup = self.serve(take)
         body = bytes([0x93, YIELD, 2, 0xA1, 0xFF])
         sup.send(len(body).to_bytes(4, "little") + body)
-        self.assertEqual(sup.recv()[2][0], "sandboxd.BadPayload")
+        self.assertEqual(sup.until(ERROR)[2][0], "sandboxd.BadPayload")
 
     def test_writer_waits(self):
         async def endless(ctx):
@@ -150,6 +150,16 @@ class Served(Test):
         sup.send(frame(YIELD, 2, 1))
         self.assertEnded(sup, "sandboxd.Protocol")
 
+    def test_started_by_itself(self):
+        async def first(ctx):
+            await asyncio.gather(ctx.recv(), ctx.recv(), ctx.send(1), ctx.send(2))
+
+        sup = self.serve(first)
+        self.assertEqual(sup.recv(), [STARTED, 2, None])  # once, before anything is received
+        self.assertEqual([sup.recv(), sup.recv()], [[YIELD, 2, 1], [YIELD, 2, 2]])
+        sup.send(frame(YIELD, 2, 1) * 2)
+        self.assertEqual(sup.recv(), [RETURN, 2, None])
+
     def test_stop_both_ways(self):
         async def half(ctx):
             await ctx.send(1)
@@ -201,7 +211,7 @@ class Served(Test):
         async def waits(ctx):
             await ctx.recv()
 
-        self.assertEqual(self.serve(waits, left=100).recv()[2][0], "sandboxd.Deadline")
+        self.assertEqual(self.serve(waits, left=100).until(ERROR)[2][0], "sandboxd.Deadline")
 
 
 class Opened(Test):
