@@ -25,15 +25,16 @@ func (e *LaggedError) Unwrap() error { return ErrLagged }
 // what they have missed.
 type Broadcast[T any] struct {
 	mu     sync.Mutex
-	ring   []T
+	keep   uint64
+	ring   []T    // grows up to keep
 	next   uint64 // number of the next value
 	closed bool
-	more   chan struct{} // closed at the next value, or the end
+	more   chan struct{} // closed at the next value, or the end; nil: nobody waits
 }
 
 // NewBroadcast makes one that keeps so many values, 1 at least.
 func NewBroadcast[T any](keep int) *Broadcast[T] {
-	return &Broadcast[T]{ring: make([]T, max(keep, 1)), more: make(chan struct{})}
+	return &Broadcast[T]{keep: uint64(max(keep, 1))}
 }
 
 // Send gives v to every reader. After Close it does nothing.
@@ -43,20 +44,29 @@ func (b *Broadcast[T]) Send(v T) {
 	if b.closed {
 		return
 	}
-	b.ring[b.next%uint64(len(b.ring))] = v
+	if uint64(len(b.ring)) < b.keep {
+		b.ring = append(b.ring, v)
+	} else {
+		b.ring[b.next%b.keep] = v
+	}
 	b.next++
-	close(b.more)
-	b.more = make(chan struct{})
+	b.wakeLocked()
+}
+
+// wakeLocked lets all readers look again. Precondition: b.mu is held.
+func (b *Broadcast[T]) wakeLocked() {
+	if b.more != nil {
+		close(b.more)
+		b.more = nil
+	}
 }
 
 // Close ends it: readers get what is kept, and then io.EOF. A second call does nothing.
 func (b *Broadcast[T]) Close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.closed {
-		b.closed = true
-		close(b.more)
-	}
+	b.closed = true
+	b.wakeLocked()
 }
 
 // Subscribe is a reader of what is sent from now on. It holds nothing and need not be closed.
@@ -76,21 +86,23 @@ type Subscription[T any] struct {
 func (s *Subscription[T]) Recv(ctx context.Context) (v T, err error) {
 	for {
 		s.b.mu.Lock()
-		kept := uint64(len(s.b.ring))
 		switch {
-		case s.b.next-s.next > kept:
-			missed := s.b.next - s.next - kept
+		case s.b.next-s.next > s.b.keep:
+			missed := s.b.next - s.next - s.b.keep
 			s.next += missed
 			s.b.mu.Unlock()
 			return v, &LaggedError{missed}
 		case s.next < s.b.next:
-			v = s.b.ring[s.next%kept]
+			v = s.b.ring[s.next%s.b.keep]
 			s.next++
 			s.b.mu.Unlock()
 			return v, nil
 		case s.b.closed:
 			s.b.mu.Unlock()
 			return v, io.EOF
+		}
+		if s.b.more == nil {
+			s.b.more = make(chan struct{})
 		}
 		more := s.b.more
 		s.b.mu.Unlock()

@@ -16,6 +16,9 @@ var (
 	ErrUnknownVerb = session.ErrUnknownVerb // it does not serve that verb
 	ErrBadPayload  = session.ErrBadPayload  // a value is of another type than the other side wants
 	ErrBusy        = session.ErrBusy        // it has too many calls at once
+	ErrWrongMode   = session.ErrWrongMode   // the verb takes the other one of Call and OpenStream
+	ErrTooLarge    = session.ErrTooLarge    // a value is larger than a frame; nothing was sent
+	ErrEnded       = session.ErrEnded       // the dialog has ended
 	ErrPanic       = session.ErrPanic       // its function panicked
 	ErrDenied      = session.ErrDenied      // the actor may not do that
 	ErrNotFound    = session.ErrNotFound    // there is no such actor
@@ -29,9 +32,6 @@ type RemoteError = session.RemoteError
 
 // TooSlowError says who did not end in time when asked. It is ErrTooSlow.
 type TooSlowError = session.TooSlowError
-
-// ClientStream is the opener's end of a dialog; see OpenStream.
-type ClientStream[Out, In any] = session.ClientStream[Out, In]
 
 // ServerStream is the server's end of a dialog; see HandleStream.
 type ServerStream[In, Out any] = session.ServerStream[In, Out]
@@ -56,7 +56,8 @@ func RegisterErrorType[T error](name string) { session.RegisterErrorType[T](name
 // Call calls a verb of an actor and waits for the answer. An actor that is
 // being started again is waited for. When ctx ends, the call is cancelled in the
 // actor too; it has half of the nursery's grace to end, else that is a *TooSlowError.
-// An actor that dies meanwhile is an *ActorError with its report.
+// An actor that dies meanwhile, or has ended, is an *ActorError with its report,
+// which is ErrLost; what its function returns is a *RemoteError.
 func Call[Req, Resp any](ctx context.Context, a *Actor, verb string, req Req) (Resp, error) {
 	l, err := a.serving(ctx)
 	if err != nil {
@@ -65,17 +66,6 @@ func Call[Req, Resp any](ctx context.Context, a *Actor, verb string, req Req) (R
 	}
 	resp, err := session.Call[Req, Resp](ctx, l.s, verb, req)
 	return resp, a.explain(l, err)
-}
-
-// OpenStream opens a dialog with a verb of an actor: it sends Out and receives
-// In. ctx bounds the opening. Close it, or take its Result.
-func OpenStream[Out, In, Req any](ctx context.Context, a *Actor, verb string, req Req) (*ClientStream[Out, In], error) {
-	l, err := a.serving(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s, err := session.OpenStream[Out, In](ctx, l.s, verb, req)
-	return s, a.explain(l, err)
 }
 
 // Ping waits until the actor's program answers, whatever else it does.
@@ -101,31 +91,38 @@ func (a *Actor) serving(ctx context.Context) (*life, error) {
 			gone.Actor = a.Ref()
 			return nil, gone
 		}
-		if l != nil {
-			select {
-			case <-l.ready:
-				select {
-				case <-l.down: // another life follows, or none: both are told
-				default:
-					if l.s.Err() == nil {
-						return l, nil
-					}
-				}
-			default:
-			}
+		if l.serves() {
+			return l, nil
 		}
 		select {
-		case <-changed:
+		case <-changed: // a new life, one that is ready now, or the end
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%v: %w", a.Ref(), context.Cause(ctx))
 		}
 	}
 }
 
+// serves tells whether a life can be called: it is ready, and its connection stands.
+func (l *life) serves() bool {
+	if l == nil {
+		return false
+	}
+	select {
+	case <-l.ready:
+		return l.s.Err() == nil
+	default:
+		return false
+	}
+}
+
 // explain says how the actor ended where that is why a call failed. The
-// connection's end is known a little before the process's.
+// connection's end is known a little before the process's. An error that came
+// over the connection, of somebody else who is lost, is left as it is.
 func (a *Actor) explain(l *life, err error) error {
-	if err == nil || !errors.Is(err, ErrLost) {
+	if err == nil || !errors.Is(err, ErrLost) || l.s.Err() == nil {
+		return err
+	}
+	if _, remote := errors.AsType[*RemoteError](err); remote {
 		return err
 	}
 	ctx, stop := context.WithTimeout(context.Background(), a.n.grace+time.Second)

@@ -29,7 +29,7 @@ func (d *directory) add(a *Actor, l *life) {
 	defer d.mu.Unlock()
 	e := entry{a, l}
 	d.byID[l.ref.ID] = e
-	d.byName[a.name] = append(d.byName[a.name], e)
+	d.byName[l.ref.Name] = append(d.byName[l.ref.Name], e)
 	close(d.changed)
 	d.changed = make(chan struct{})
 }
@@ -60,13 +60,15 @@ func (d *directory) id(id string) (entry, bool) {
 	return e, ok
 }
 
-// Find gives the live actors of that name in the whole tree; several may have it.
+// Find gives the ready actors of that name in the whole tree, the first to be
+// ready first; several may have it. An actor goes when its connection or its process does.
 func (n *Nursery) Find(name string) []*Actor {
 	all, _ := n.dir.find(name)
 	return all
 }
 
-// Await waits until an actor of the tree has that name and is ready.
+// Await waits until an actor of the tree has that name and is ready. The error
+// is the cause for which ctx, or the nursery, ended.
 func (n *Nursery) Await(ctx context.Context, name string) (*Actor, error) {
 	for {
 		all, changed := n.dir.find(name)

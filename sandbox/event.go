@@ -6,7 +6,7 @@ import (
 	"sandboxd/ipc/session"
 )
 
-// Event is something that happened to an actor.
+// Event is something that happened to an actor. What its pointers lead to is shared, and not to be changed.
 type Event struct {
 	Kind   EventKind
 	Time   time.Time
@@ -26,10 +26,10 @@ type EventKind string
 const (
 	Spawned    EventKind = "spawned"    // its program runs
 	Ready      EventKind = "ready"      // it serves; without Spec.Peer, it runs
-	Called     EventKind = "called"     // a call of it, or by it, has ended
+	Called     EventKind = "called"     // a call of it, or by it, has ended; may come after Died
 	Cancelling EventKind = "cancelling" // it was asked to end, by Rung
 	Died       EventKind = "died"       // nothing of that life is left
-	Restarted  EventKind = "restarted"  // the next life has begun
+	Restarted  EventKind = "restarted"  // this life, which is ready, follows one that failed
 )
 
 // Rung is a step of the ladder by which actors are ended.
@@ -45,6 +45,6 @@ const (
 type CallInfo = session.CallInfo
 
 func (n *Nursery) tell(e Event) {
-	e.Time, e.Parent = time.Now(), n.self()
+	e.Time, e.Parent = time.Now(), n.by
 	n.events.Send(e)
 }

@@ -49,7 +49,7 @@ func Func[Req, Resp any](name string, f func(context.Context, Req) (Resp, error)
 // made by Func. In the program itself it does nothing; in an actor it serves
 // the function and does not return.
 func Main() {
-	if len(os.Args) != 2 || os.Args[0] != funcName {
+	if len(os.Args) < 2 || os.Args[0] != funcName {
 		return
 	}
 	serve := funcs.serve[os.Args[1]]
@@ -98,15 +98,16 @@ func (f Function[Req, Resp]) Run(ctx context.Context, req Req) (resp Resp, err e
 }
 
 // Once starts an actor, makes one call of it, and ends it: the answer comes
-// when nothing of it is left.
+// when nothing of it is left. How the actor failed is the caller's to know: it
+// fails no scope, and is not started again. ctx bounds start and call.
 func Once[Req, Resp any](ctx context.Context, n *Nursery, s Spec, verb string, req Req) (Resp, error) {
 	var resp Resp
-	a, err := n.Start(ctx, s)
+	a, err := n.start(ctx, s, once)
 	if err != nil {
 		return resp, err
 	}
 	resp, err = Call[Req, Resp](ctx, a, verb, req)
-	if cerr := a.Cancel(context.WithoutCancel(ctx), "its one call is over"); err == nil && cerr != nil {
+	if cerr := a.Cancel(context.WithoutCancel(ctx), "its one call is over"); err == nil {
 		err = cerr
 	}
 	return resp, err

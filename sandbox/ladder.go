@@ -2,8 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"syscall"
 	"time"
 
@@ -14,44 +12,58 @@ import (
 func (a *Actor) endLife(cause *CancelCause, deadline time.Time) {
 	a.mu.Lock()
 	l := a.life
-	a.mu.Unlock()
-	if l == nil {
-		return // it has none yet, and begin sees that it is not to have one
+	first := l != nil && l.ladder == nil && !l.buried // where there is none yet, begin sees that it is not to have one
+	if first {
+		l.ladder = make(chan struct{})
 	}
-	l.kids.end(cause, deadline)
-	l.once.Do(func() { go a.ladder(l, cause, deadline) })
+	a.mu.Unlock()
+	if l != nil {
+		l.kids.end(cause, deadline)
+	}
+	if first {
+		go a.climb(l, cause, deadline)
+	}
 }
 
-// ladder ends a life: cancel by message, half of the time; SIGTERM, the other
-// half; then the end of the sandbox. Every actor of a tree has its own, all at
-// once and with the same deadline, so that a tree takes one grace.
-func (a *Actor) ladder(l *life, cause *CancelCause, deadline time.Time) {
-	half := time.Until(deadline) / 2
-	a.rung(l, RungMessage, cause)
+// climb ends a life: cancel by message, half of the time; SIGTERM, the other
+// half; then the end of the sandbox. Every actor of a tree has its own ladder,
+// all at once and with the same deadline, so that a tree takes one grace.
+func (a *Actor) climb(l *life, cause *CancelCause, deadline time.Time) {
+	defer close(l.ladder)
 	a.mu.Lock()
 	s := l.s
 	a.mu.Unlock()
 	acked := false
-	if s != nil {
+	if s != nil && !l.gone() {
+		half := time.Until(deadline) / 2
 		ctx, stop := context.WithTimeout(context.Background(), half)
-		acked = s.CancelPeer(ctx, cause, half) == nil
+		defer stop()
+		a.rung(l, RungMessage, cause)
+		if acked = s.CancelPeer(ctx, cause, half) == nil; acked {
+			a.yields(l, nil)
+		}
 		l.goneBy(ctx)
-		stop()
 	}
 	if !l.gone() {
 		a.rung(l, RungTerm, cause)
+		a.yields(l, nil)
 		ctx, stop := context.WithDeadline(context.Background(), deadline)
-		_ = l.run.Signal(syscall.SIGTERM)
+		defer stop()
+		_ = l.run.Signal(syscall.SIGTERM) // of one that has just ended, it fails
 		l.goneBy(ctx)
-		stop()
 	}
 	if !l.gone() {
 		a.rung(l, RungKill, cause)
-		a.mu.Lock()
-		l.slow = &session.TooSlowError{Peer: l.ref, Acked: acked, Cause: cause}
-		a.mu.Unlock()
+		a.yields(l, &session.TooSlowError{Peer: l.ref, Acked: acked, Cause: cause})
 		l.run.End(Cancelled, cause.Error())
 	}
+}
+
+// yields notes that what the life does from now on is no failure of its own.
+func (a *Actor) yields(l *life, slow error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	l.yielded, l.slow = true, slow
 }
 
 func (a *Actor) rung(l *life, r Rung, cause *CancelCause) {
@@ -73,46 +85,4 @@ func (l *life) goneBy(ctx context.Context) {
 	case <-l.run.Gone():
 	case <-ctx.Done():
 	}
-}
-
-// lost decides about a life whose connection has ended: an orderly end leads to
-// the end of the process, by itself or by the ladder; anything else is a peer
-// that nobody can talk to any more, so it is ended.
-func (a *Actor) lost(l *life) error {
-	err := l.s.Err()
-	orderly := errors.Is(err, session.ErrExited)
-	ctx, stop := context.WithTimeout(context.Background(), a.n.grace/2)
-	defer stop()
-	l.goneBy(ctx) // a crash is seen here first, and tells its reason there
-	if l.gone() {
-		if errors.Is(err, session.ErrProtocol) {
-			return err
-		}
-		return nil // the report says why
-	}
-	why := fmt.Sprintf("its program closed the connection and did not exit: %v", err)
-	if orderly {
-		why = "its program said that it ends, and did not"
-	}
-	a.mu.Lock()
-	asked := a.cause != nil || a.bounce == l
-	a.mu.Unlock()
-	if !asked { // else the ladder is at it
-		l.run.End(Lost, why)
-	}
-	<-l.run.Gone()
-	return err
-}
-
-// finish ends the actor for good.
-func (a *Actor) finish(report *Report, err error) {
-	a.mu.Lock()
-	a.over, a.report, a.err = true, report, err
-	a.changedLocked()
-	a.mu.Unlock()
-	if err != nil && errors.Is(err, session.ErrTooSlow) {
-		a.n.note(err)
-	}
-	close(a.done)
-	a.n.drop(a)
 }

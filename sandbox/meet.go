@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"sandboxd/ipc/session"
@@ -49,17 +50,18 @@ func (a *Actor) meet(ctx context.Context, l *life) error {
 
 // door answers every connection of a life, as long as it lasts: the first one
 // is the actor's, probes are told what they want to know, others are refused.
+// met hears of the first hello, or of what nobody can say hello after.
 func (a *Actor) door(l *life, met chan<- error) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	waiting := make(chan struct{}, atTheDoor)
 	for {
 		conn, err := l.run.Accept(ctx)
+		if errors.Is(err, os.ErrProcessDone) {
+			return // meet sees that as well
+		}
 		if err != nil {
-			select {
-			case met <- err: // nobody can say hello any more
-			default:
-			}
+			tell(met, err)
 			return
 		}
 		select {
@@ -74,35 +76,30 @@ func (a *Actor) door(l *life, met chan<- error) {
 	}
 }
 
-// greet handles one connection.
+// greet handles one connection. One that ends, or says nothing, before its hello
+// is nobody's: another may come. One that says something else is a program that
+// does not speak the protocol.
 func (a *Actor) greet(ctx context.Context, l *life, conn io.ReadWriteCloser, met chan<- error) {
 	ctx, stop := context.WithTimeout(ctx, helloTimeout)
 	defer stop()
 	if a.n.transport != nil {
 		conn = a.n.transport(conn)
 	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })() // whatever it does, this comes to an end
 	arrival, err := session.Receive(ctx, conn)
 	if err != nil {
-		a.mu.Lock()
-		first := l.s == nil
-		a.mu.Unlock()
-		if first {
-			select {
-			case met <- err:
-			default:
-			}
+		if errors.Is(err, session.ErrProtocol) && !a.claimed(l) {
+			tell(met, err)
 		}
+		return
+	}
+	if !arrival.Probe && !a.claim(l) {
+		arrival.Refuse(fmt.Errorf("%w: this actor is connected already", session.ErrBusy))
 		return
 	}
 	w := session.Welcome{Self: l.ref, Epoch: l.epoch, Limits: l.run.Holds()}
 	if d := a.spec.Limits.Timeout; d > 0 {
 		w.Left = max(time.Until(l.since.Add(d)), time.Millisecond)
-	}
-	a.mu.Lock()
-	if l.s != nil && !arrival.Probe {
-		a.mu.Unlock()
-		arrival.Refuse(fmt.Errorf("%w: this actor is connected already", session.ErrBusy))
-		return
 	}
 	s, err := arrival.Welcome(ctx, w, session.Options{
 		Self: supervisor, Mux: a.verbs(l), Headers: a.n.headers, Grace: a.n.grace / 2,
@@ -113,21 +110,48 @@ func (a *Actor) greet(ctx context.Context, l *life, conn io.ReadWriteCloser, met
 			a.n.tell(Event{Kind: Called, Actor: l.ref, Epoch: l.epoch, Call: &c, Err: c.Err})
 		},
 	})
-	if s != nil {
-		l.s = s
+	if arrival.Probe {
+		return
 	}
+	a.mu.Lock()
+	l.s, l.claimed = s, err == nil
+	late := l.buried
 	a.mu.Unlock()
-	if s != nil || err != nil && !arrival.Probe {
-		select {
-		case met <- err:
-		default:
+	if err == nil {
+		if late {
+			s.Close()
 		}
+		tell(met, nil)
+	}
+}
+
+// claim makes a connection the actor's, unless there is one.
+func (a *Actor) claim(l *life) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	free := !l.claimed
+	l.claimed = true
+	return free
+}
+
+func (a *Actor) claimed(l *life) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return l.claimed
+}
+
+// tell says the first thing that there is to say.
+func tell(met chan<- error, err error) {
+	select {
+	case met <- err:
+	default:
 	}
 }
 
 type callerKey struct{}
 
-// Caller is the actor whose call of one of our verbs is being served; nil outside of one.
+// Caller is the actor whose call of one of our verbs is being served; nil
+// outside of one. It may have ended.
 func Caller(ctx context.Context) *Actor {
 	a, _ := ctx.Value(callerKey{}).(*Actor)
 	return a

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -32,14 +31,18 @@ type Starter interface {
 
 // Running is one life of an actor: a *Process.
 type Running interface {
+	// ID names it; it is unique on this machine while it lives.
 	ID() string
-	// Accept waits for a connection of its program; with Spec.Peer only.
+	// Accept waits for a connection of its program, which is the caller's; with
+	// Spec.Peer only. It ends with ctx, and with os.ErrProcessDone when the program has ended.
 	Accept(ctx context.Context) (io.ReadWriteCloser, error)
+	// Signal sends s to the program; SIGKILL ends the whole actor.
 	Signal(s syscall.Signal) error
-	// End kills it, for the first reason that anyone has.
+	// End kills it, for the first reason that anyone has, and does not wait.
 	End(why Reason, detail string)
 	// Gone is closed when nothing of it is left.
 	Gone() <-chan struct{}
+	// Wait gives the report, after Gone.
 	Wait(ctx context.Context) (*Report, error)
 	// Holds are the limits that hold, by the names of docs/protocol.md.
 	Holds() map[string]uint64
@@ -53,17 +56,16 @@ type Actor struct {
 	spec   Spec
 	name   string
 	order  int
-	daemon bool
-	ending chan struct{} // closed when somebody cancels it
+	class  class
+	ctx    context.Context // ends when somebody cancels it, with a *CancelCause, and with the nursery's
+	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when it has ended for good and nothing of it is left
-	resume chan *life    // its next life, or nil, after it was bounced
+	inRow  int           // failures in a row; its own goroutine's
 
 	mu      sync.Mutex
 	life    *life         // the newest
-	changed chan struct{} // closed when life changes
-	cause   *CancelCause  // who cancelled it
-	bounce  *life         // the life that a restart of another one ended
-	inRow   int           // failures in a row
+	epoch   uint64        // of that
+	changed chan struct{} // closed when any of this changes, or the life gets ready
 	report  *Report       // of the last life
 	err     error         // why it ended, if not well
 	over    bool
@@ -76,13 +78,18 @@ type life struct {
 	ref   Ref
 	since time.Time
 	kids  *Nursery      // its program's children
-	once  sync.Once     // of the ladder
 	down  chan struct{} // closed when nothing of it is left
 	ready chan struct{} // closed when its program serves, or runs where it serves nothing
 
 	// Guarded by Actor.mu.
-	s    *session.Session // nil until its program has said hello
-	slow error            // it had to be killed
+	s       *session.Session // nil until its program has said hello
+	claimed bool             // a connection is s, or about to be
+	buried  bool             // its process is gone
+	ladder  chan struct{}    // closed at the end of the ladder; nil: nobody has asked it to end
+	yielded bool             // what it does now is an answer to that
+	slow    error            // it had to be killed
+	bounce  *bounce          // the restart of another actor ended it
+	bounced chan struct{}    // closed when bounce is set
 }
 
 // ActorError is why an actor failed, or could not be called.
@@ -112,7 +119,7 @@ func (e Exit) words() string {
 	return fmt.Sprintf("%s, code %d", e.Reason, e.Code)
 }
 
-// Ref names the actor; the ID is that of its newest life.
+// Ref names the actor; the ID is that of its newest life, "" before the first.
 func (a *Actor) Ref() Ref {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -122,8 +129,15 @@ func (a *Actor) Ref() Ref {
 	return a.life.ref
 }
 
-// Name is the Spec's, which other actors may have too.
+// Name is the Spec's, or the base name of its program; other actors may have it too.
 func (a *Actor) Name() string { return a.name }
+
+// Epoch numbers the newest life: 1 is the first; 0: there is none yet.
+func (a *Actor) Epoch() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.epoch
+}
 
 // Done is closed when the actor has ended for good and nothing of it is left.
 func (a *Actor) Done() <-chan struct{} { return a.done }
@@ -140,7 +154,8 @@ func (a *Actor) Process() *Process {
 }
 
 // Wait waits until the actor has ended for good and returns the report of its
-// last life. The error is why it failed, nil where it was cancelled or ended well.
+// last life, nil where none ever ran. The error is why it failed, nil where it
+// was cancelled or ended well. When ctx ends first, that is its cause.
 func (a *Actor) Wait(ctx context.Context) (*Report, error) {
 	select {
 	case <-a.done:
@@ -154,191 +169,17 @@ func (a *Actor) Wait(ctx context.Context) (*Report, error) {
 
 // Cancel asks the actor to end: by message, after half of the nursery's grace
 // by SIGTERM, after all of it by force. It returns when nothing of it is left;
-// the error is a *session.TooSlowError where force was needed.
+// the error is a *TooSlowError where force was needed, and why the actor failed
+// where it did so before it was asked. ctx bounds the wait, not the cancel. To
+// cancel an actor that has ended does nothing.
 func (a *Actor) Cancel(ctx context.Context, reason string) error {
-	a.stop(&CancelCause{By: a.n.self(), Reason: reason}, time.Now().Add(a.n.grace))
+	a.stop(&CancelCause{By: a.n.by, Reason: reason}, time.Now().Add(a.n.grace))
 	_, err := a.Wait(ctx)
 	return err
 }
 
 // stop is Cancel without the wait, for the first cause that anyone has.
 func (a *Actor) stop(cause *CancelCause, deadline time.Time) {
-	a.mu.Lock()
-	if a.cause == nil && !a.over {
-		a.cause = cause
-		close(a.ending)
-	}
-	a.mu.Unlock()
+	a.cancel(cause)
 	a.endLife(cause, deadline)
-}
-
-// end cancels a nursery without a body.
-func (n *Nursery) end(cause *CancelCause, deadline time.Time) {
-	n.mu.Lock()
-	if n.deadline.IsZero() || deadline.Before(n.deadline) {
-		n.deadline = deadline
-	}
-	n.mu.Unlock()
-	n.cancel(cause)
-	n.endAll()
-}
-
-func (a *Actor) cancelled() *CancelCause {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.cause
-}
-
-// markBounced tells the actor that the life it leads is ended by the restart of another one.
-func (a *Actor) markBounced() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.over || a.cause != nil || a.life == nil {
-		return false
-	}
-	a.bounce = a.life
-	return true
-}
-
-func (a *Actor) bounced(l *life) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.bounce == l
-}
-
-// again is the next life of a bounced actor; nil: there is none, and that has been told.
-func (a *Actor) again(ctx context.Context) *life {
-	a.mu.Lock()
-	epoch := a.bounce.epoch + 1
-	a.bounce = nil
-	cancelled := a.cause != nil
-	a.mu.Unlock()
-	if cancelled {
-		return nil
-	}
-	l, err := a.begin(ctx, epoch)
-	if err != nil {
-		a.n.fail(a, err)
-		return nil
-	}
-	a.n.tell(Event{Kind: Restarted, Actor: a.Ref(), Epoch: epoch})
-	return l
-}
-
-// failedInRow counts lives that failed soon after they began.
-func (a *Actor) failedInRow(l *life, limits Restarts) int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if time.Since(l.since) > limits.Within {
-		a.inRow = 0
-	} else {
-		a.inRow++
-	}
-	return a.inRow - min(a.inRow, 1)
-}
-
-// begin starts a life. On an error nothing of it is left.
-func (a *Actor) begin(ctx context.Context, epoch uint64) (*life, error) {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	defer context.AfterFunc(a.n.ctx, func() { stop(context.Cause(a.n.ctx)) })()
-	var parent Running
-	if a.n.owner != nil {
-		parent = a.n.owner.current()
-	}
-	run, err := a.n.starter.StartActor(ctx, a.spec, parent)
-	if err != nil {
-		return nil, &ActorError{Actor: Ref{Name: a.name}, Err: err}
-	}
-	l := &life{epoch: epoch, run: run, ref: Ref{ID: run.ID(), Name: a.name}, since: time.Now(), down: make(chan struct{}), ready: make(chan struct{})}
-	l.kids = a.n.below(a)
-	a.mu.Lock()
-	a.life = l
-	cause := a.cause
-	a.changedLocked()
-	a.mu.Unlock()
-	a.n.tell(Event{Kind: Spawned, Actor: a.Ref(), Epoch: epoch})
-	if cause != nil || a.n.ctx.Err() != nil {
-		l.kill(Cancelled, "cancelled while it was started")
-	}
-	if a.spec.Peer {
-		err = a.meet(ctx, l)
-	}
-	if err != nil {
-		l.kill(Cancelled, "it was not started in time: "+err.Error())
-		<-run.Gone()
-		report, _ := run.Wait(context.Background())
-		return nil, &ActorError{Actor: l.ref, Report: report, Err: err}
-	}
-	close(l.ready)
-	a.n.dir.add(a, l)
-	a.n.tell(Event{Kind: Ready, Actor: a.Ref(), Epoch: epoch})
-	return l, nil
-}
-
-// changedLocked wakes those who wait for the actor. Precondition: a.mu is held.
-func (a *Actor) changedLocked() {
-	close(a.changed)
-	a.changed = make(chan struct{})
-}
-
-func (l *life) kill(why Reason, detail string) { l.run.End(why, detail) }
-
-func (a *Actor) current() Running {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.life == nil {
-		return nil
-	}
-	return a.life.run
-}
-
-// live watches one life after the other, until there is no next one.
-func (a *Actor) live(l *life) {
-	for {
-		report, why := a.watch(l)
-		a.n.dir.remove(l)
-		close(l.down)
-		a.n.tell(Event{Kind: Died, Actor: l.ref, Epoch: l.epoch, Report: report, Err: why})
-		again := a.n.next(a, l, why)
-		if again == nil {
-			if a.cancelled() != nil && !errors.Is(why, session.ErrTooSlow) {
-				why = nil
-			}
-			a.finish(report, why)
-			return
-		}
-		l = again
-	}
-}
-
-// watch waits for the end of a life. why is nil where that was as it should be.
-func (a *Actor) watch(l *life) (report *Report, why error) {
-	if l.s != nil {
-		select {
-		case <-l.s.Done(): // first, mostly: a socket closes before its process is reaped
-			why = a.lost(l)
-		case <-l.run.Gone():
-		}
-	}
-	report, _ = l.run.Wait(context.Background())
-	if l.s != nil {
-		l.s.Close()
-	}
-	l.kids.end(&CancelCause{By: l.ref, Reason: "its parent has ended"}, time.Now().Add(a.n.grace))
-	l.kids.all.Wait()
-	a.mu.Lock()
-	slow := l.slow
-	a.mu.Unlock()
-	if slow != nil {
-		return report, &ActorError{Actor: l.ref, Report: report, Err: slow}
-	}
-	exit := report.Exit
-	if a.cancelled() != nil || a.bounced(l) {
-		return report, nil
-	}
-	if why != nil || exit.Reason != Exited || exit.Code != 0 {
-		return report, &ActorError{Actor: l.ref, Report: report, Err: why}
-	}
-	return report, nil
 }

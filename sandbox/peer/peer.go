@@ -69,7 +69,7 @@ func RegisterError(name string, err error) { session.RegisterError(name, err) }
 // RegisterErrorType lets errors.As find errors of type T on the other side, with their exported fields.
 func RegisterErrorType[T error](name string) { session.RegisterErrorType[T](name) }
 
-// Peer is the program's connection to its supervisor.
+// Peer is the program's connection to its supervisor. It ends with Wait.
 type Peer struct {
 	Self     Ref               // who this actor is
 	Epoch    uint64            // 1, and one more after each restart
@@ -109,13 +109,17 @@ func Connect(ctx context.Context, m *Mux) (*Peer, error) {
 	return Over(ctx, conn, m)
 }
 
-// Over is Connect over a connection that is there already.
+// Over is Connect over a connection that is there already. It is the Peer's, and closed where Over fails.
 func Over(ctx context.Context, conn io.ReadWriteCloser, m *Mux) (*Peer, error) {
 	p := &Peer{asks: make(chan ask, 1)}
+	known := make(chan struct{}) // closed when p is whole: calls come before Join has returned
 	s, w, err := session.Join(ctx, conn, session.Hello{SDK: "go/1"}, session.Options{
 		Mux:       m,
 		Cancelled: func(c *session.Cancelled, grace time.Duration) { p.asks <- ask{c, grace} },
-		Context:   func(ctx context.Context, _ *session.Inbound) context.Context { return context.WithValue(ctx, key{}, p) },
+		Context: func(ctx context.Context, _ *session.Inbound) context.Context {
+			<-known
+			return context.WithValue(ctx, key{}, p)
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("peer: %w", err)
@@ -124,6 +128,7 @@ func Over(ctx context.Context, conn io.ReadWriteCloser, m *Mux) (*Peer, error) {
 	if w.Left > 0 {
 		p.Deadline = time.Now().Add(w.Left)
 	}
+	close(known)
 	return p, nil
 }
 
@@ -137,7 +142,8 @@ func From(ctx context.Context) *Peer {
 
 // Wait serves until the supervisor asks the program to end (nil), ctx ends
 // (nil: the program ends of its own accord), or the connection is lost. What is
-// being served is cancelled then, and answered.
+// being served is cancelled then, and answered; what does not end within the
+// supervisor's grace is left behind, and main should return all the same.
 func (p *Peer) Wait(ctx context.Context) error {
 	a := ask{grace: session.DefaultGrace}
 	select {

@@ -22,7 +22,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -44,16 +46,19 @@ type Env struct {
 	Args    []string // Spec.Argv
 	Environ []string // Spec.Env
 	Signals <-chan syscall.Signal
+	Stdin   io.Reader // Spec.Stdin, or empty
+	Stdout  io.Writer // Spec.Stdout, or nowhere
+	Stderr  io.Writer // Spec.Stderr, or nowhere
 
 	dials chan io.ReadWriteCloser
 	gone  <-chan struct{}
 	takes atomic.Bool
 }
 
-// TakeSignals makes SIGTERM come by Signals only.
+// TakeSignals makes SIGTERM come by Signals only, of which it keeps 16.
 func (e *Env) TakeSignals() { e.takes.Store(true) }
 
-// Dial connects to the supervisor.
+// Dial connects to the supervisor. The connection is the caller's, and ends with the actor.
 func (e *Env) Dial(ctx context.Context) (io.ReadWriteCloser, error) {
 	here, there := net.Pipe()
 	select {
@@ -88,8 +93,12 @@ func (m Memory) StartActor(ctx context.Context, s sandbox.Spec, parent sandbox.R
 	if len(s.Argv) == 0 || m[s.Argv[0]] == nil {
 		return nil, fmt.Errorf("%w: sandboxtest has no program %q", sandbox.ErrSpec, s.Argv)
 	}
-	if err := ctx.Err(); err != nil {
+	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	p, _ := parent.(*actor)
+	if p == nil && parent != nil {
+		return nil, errors.New("sandboxtest: the parent of an actor runs somewhere else")
 	}
 	signals := make(chan syscall.Signal, 16)
 	a := &actor{
@@ -99,9 +108,21 @@ func (m Memory) StartActor(ctx context.Context, s sandbox.Spec, parent sandbox.R
 	if a.name == "" {
 		a.name = s.Argv[0]
 	}
-	a.env = &Env{Args: s.Argv, Environ: s.Env, Signals: signals, dials: make(chan io.ReadWriteCloser), gone: a.gone}
+	a.env = &Env{
+		Args: s.Argv, Environ: s.Env, Signals: signals, Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr,
+		dials: make(chan io.ReadWriteCloser), gone: a.gone,
+	}
+	if s.Stdin == nil {
+		a.env.Stdin = strings.NewReader("")
+	}
+	if s.Stdout == nil {
+		a.env.Stdout = io.Discard
+	}
+	if s.Stderr == nil {
+		a.env.Stderr = io.Discard
+	}
 	ctx, a.kill = context.WithCancelCause(context.Background())
-	if p, ok := parent.(*actor); ok {
+	if p != nil {
 		go func() {
 			select {
 			case <-p.gone:
@@ -130,7 +151,8 @@ type actor struct {
 	once   sync.Once
 	report sandbox.Report
 	mu     sync.Mutex
-	conns  []io.Closer
+	over   bool
+	conns  []io.Closer // the supervisor's ends
 }
 
 func (a *actor) run(ctx context.Context, f Program) {
@@ -140,16 +162,10 @@ func (a *actor) run(ctx context.Context, f Program) {
 			a.end(134, "SIGABRT", sandbox.Signaled, fmt.Sprint(v))
 			return
 		}
-		if errors.Is(context.Cause(ctx), errTerm) && !a.env.takes.Load() {
-			a.end(143, "SIGTERM", sandbox.Signaled, "")
-			return
-		}
 		a.end(code, "", sandbox.Exited, "")
 	}()
 	code = f(ctx, a.env)
 }
-
-var errTerm = errors.New("SIGTERM")
 
 // end is the actor's end, the first one that comes.
 func (a *actor) end(code int, signal string, why sandbox.Reason, detail string) {
@@ -163,12 +179,12 @@ func (a *actor) end(code int, signal string, why sandbox.Reason, detail string) 
 		}
 		a.kill(fmt.Errorf("ended: %s %s", why, detail))
 		a.mu.Lock()
-		conns := a.conns
-		a.mu.Unlock()
-		close(a.gone)
-		for _, c := range conns {
+		defer a.mu.Unlock()
+		a.over = true
+		for _, c := range a.conns {
 			c.Close()
 		}
+		close(a.gone)
 	})
 }
 
@@ -180,11 +196,15 @@ func (a *actor) Accept(ctx context.Context) (io.ReadWriteCloser, error) {
 	select {
 	case c := <-a.env.dials:
 		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.over {
+			c.Close()
+			return nil, os.ErrProcessDone
+		}
 		a.conns = append(a.conns, c)
-		a.mu.Unlock()
 		return c, nil
 	case <-a.gone:
-		return nil, io.EOF
+		return nil, os.ErrProcessDone
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
