@@ -223,7 +223,7 @@ func (l *Launcher) Run(steps []plan.Step, files ...*os.File) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := l.ask(context.Background(), &request{op: opRun, plan: b, into: noSlot, files: files}, nil, nil)
+	e, err := l.ask(context.Background(), &request{op: opRun, plan: b, into: noSlot, files: files}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -237,13 +237,12 @@ func (l *Launcher) Run(steps []plan.Step, files ...*os.File) ([]int, error) {
 type Spawn struct {
 	CloneFlags uint64
 	Prepare    []plan.Step // run by the launcher first
-	Before     []plan.Step // run by the new process, up to Connect
+	Before     []plan.Step // run by the new process
 	UIDs, GIDs []IDMap     // written for the new process; empty without CLONE_NEWUSER
 	DenyGroups bool        // write "deny" to /proc/PID/setgroups first, as an unprivileged mapper must
 	KeepKill   bool        // init keeps CAP_KILL
 	Files      []*os.File  // arrive in slots from plan.SlotRequest on; the caller keeps its own
 	IntoCgroup int         // index in Files of a v2 cgroup directory for CLONE_INTO_CGROUP; -1: none
-	Meanwhile  func()      // run once the launcher is at work; may be nil
 }
 
 // Child is one forked sandbox. The descriptors belong to the holder.
@@ -303,7 +302,7 @@ func (l *Launcher) Spawn(ctx context.Context, s Spawn) (*Child, error) {
 		}
 	}
 	child := &Child{Pidfd: -1, Bare: !l.pidns && s.CloneFlags&unix.CLONE_NEWPID == 0, exited: make(chan struct{})}
-	e, err := l.ask(ctx, q, child, s.Meanwhile)
+	e, err := l.ask(ctx, q, child)
 	if err != nil {
 		return nil, err
 	}
@@ -331,7 +330,7 @@ func mapText(maps []IDMap) string {
 
 // ask sends a request and waits for its answer. With child, it is registered
 // in the same step in which it starts to exist, so that its exit cannot be missed.
-func (l *Launcher) ask(ctx context.Context, q *request, child *Child, meanwhile func()) (*event, error) {
+func (l *Launcher) ask(ctx context.Context, q *request, child *Child) (*event, error) {
 	answer := make(chan *event, 1)
 	l.mu.Lock()
 	if l.lost {
@@ -351,9 +350,6 @@ func (l *Launcher) ask(ctx context.Context, q *request, child *Child, meanwhile 
 		delete(l.live, q.id)
 		l.mu.Unlock()
 		return nil, err
-	}
-	if meanwhile != nil {
-		meanwhile()
 	}
 	var e *event
 	select {
