@@ -63,6 +63,9 @@ type Parked struct {
 // id.Connect and ends with Welcome.
 func Boot(ctx context.Context, l *launcher.Launcher, s launcher.Spawn, id Identity) (*Parked, error) {
 	a := &actor{start: time.Now()}
+	alive, died := context.WithCancelCause(ctx)
+	defer died(nil)
+	s.OnExit = func() { died(errDied) }
 	child, err := l.Spawn(ctx, s)
 	if err != nil && ctx.Err() != nil {
 		return nil, fmt.Errorf("%w: the launcher did not answer: %w", ErrBoot, err)
@@ -75,7 +78,8 @@ func Boot(ctx context.Context, l *launcher.Launcher, s launcher.Spawn, id Identi
 		a.scratch = os.NewFile(uintptr(child.Returned[1]), "scratch")
 	}
 	a.phase("clone")
-	if err := a.accept(ctx, id, s.Before); err != nil {
+	if err := a.accept(alive, id); err != nil {
+		err = a.bootError(ctx, err, s.Before, nil)
 		a.Close()
 		return nil, err
 	}
@@ -86,9 +90,10 @@ func Boot(ctx context.Context, l *launcher.Launcher, s launcher.Spawn, id Identi
 // errDied ends an accept whose peer can no longer come.
 var errDied = errors.New("the process died")
 
-func (a *actor) accept(ctx context.Context, id Identity, before []plan.Step) error {
+// accept waits for the peer while it is alive.
+func (a *actor) accept(alive context.Context, id Identity) error {
 	if len(a.child.Returned) == 0 {
-		return fmt.Errorf("%w: the plan left no listener", ErrBoot)
+		return errors.New("the plan left no listener")
 	}
 	listener, err := ipc.NewListener(os.NewFile(uintptr(a.child.Returned[0]), "peer.sock"))
 	if err != nil {
@@ -96,20 +101,11 @@ func (a *actor) accept(ctx context.Context, id Identity, before []plan.Step) err
 	}
 	a.listener = listener
 	if a.pid, err = pidOf(a.child.Pidfd); err != nil {
-		return a.bootError(ctx, err, before, nil)
+		return err
 	}
-	actx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		select {
-		case <-a.child.Exited():
-			cancel(errDied)
-		case <-actx.Done():
-		}
-	}()
-	a.conn, _, err = ipc.AcceptHello(actx, listener, ipc.Expect{Actor: id.Actor, Epoch: id.Epoch, Nonce: id.nonce, PID: a.pid})
+	a.conn, _, err = ipc.AcceptHello(alive, listener, ipc.Expect{Actor: id.Actor, Epoch: id.Epoch, Nonce: id.nonce, PID: a.pid})
 	if err != nil {
-		return a.bootError(ctx, err, before, nil)
+		return err
 	}
 	// Nobody else may connect from here on. The close, which takes longer, comes once Welcome is on its way.
 	_ = unix.Shutdown(a.child.Returned[0], unix.SHUT_RDWR)

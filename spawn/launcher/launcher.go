@@ -243,6 +243,7 @@ type Spawn struct {
 	KeepKill   bool        // init keeps CAP_KILL
 	Files      []*os.File  // arrive in slots from plan.SlotRequest on; the caller keeps its own
 	IntoCgroup int         // index in Files of a v2 cgroup directory for CLONE_INTO_CGROUP; -1: none
+	OnExit     func()      // called once Child.Exited is closed, by who hears of it: it must not block; may be nil
 }
 
 // Child is one forked sandbox. The descriptors belong to the holder.
@@ -251,6 +252,7 @@ type Child struct {
 	Bare     bool  // no pid namespace, not even the launcher's, ends with the init what is below it
 	Returned []int // plan.SlotListen and plan.SlotScratch, as far as Prepare filled them
 	exited   chan struct{}
+	onExit   func()
 	exit     Exit
 	lost     bool
 	unwanted bool // the caller gave up before it was there
@@ -268,6 +270,13 @@ func (c *Child) Lost() bool {
 
 // Exited is closed when the child is dead and everything in its pid namespace with it.
 func (c *Child) Exited() <-chan struct{} { return c.exited }
+
+func (c *Child) end() {
+	close(c.exited)
+	if c.onExit != nil {
+		c.onExit()
+	}
+}
 
 // Exit is valid once Exited is closed; ErrLost if the launcher died before it could tell.
 func (c *Child) Exit() (Exit, error) {
@@ -301,7 +310,7 @@ func (l *Launcher) Spawn(ctx context.Context, s Spawn) (*Child, error) {
 			q.flags |= flag
 		}
 	}
-	child := &Child{Pidfd: -1, Bare: !l.pidns && s.CloneFlags&unix.CLONE_NEWPID == 0, exited: make(chan struct{})}
+	child := &Child{Pidfd: -1, Bare: !l.pidns && s.CloneFlags&unix.CLONE_NEWPID == 0, exited: make(chan struct{}), onExit: s.OnExit}
 	e, err := l.ask(ctx, q, child)
 	if err != nil {
 		return nil, err
@@ -440,7 +449,7 @@ func (l *Launcher) deliver(e *event) {
 		if child != nil {
 			child.exit = e.exit
 			delete(l.live, e.id)
-			close(child.exited)
+			child.end()
 		}
 		return
 	}
@@ -477,6 +486,6 @@ func (l *Launcher) fail() {
 	for id, child := range l.live {
 		delete(l.live, id)
 		child.lost = true
-		close(child.exited)
+		child.end()
 	}
 }
