@@ -21,14 +21,14 @@ const securebits = 1<<0 | 1<<1 | // NOROOT, locked
 	1<<5 | // KEEP_CAPS locked off
 	1<<6 | 1<<7 // NO_CAP_AMBIENT_RAISE, locked
 
-// slotTTY is where After leaves the slave of the terminal.
+// slotTTY is where Confine leaves the slave of the terminal.
 const slotTTY = 45
 
-// After is the second half of every plan: the program's streams, and executed
-// by its own process from Fork on, its identity and limits, the last walls,
-// exec. namespaced tells that it has a user namespace of its own, in which it
-// holds the capabilities that changing the identity and the securebits takes.
-func After(r *Request, namespaced bool) ([]plan.Step, error) {
+// Confine is the program's streams and, executed by its own process from Fork
+// on, its identity and limits and the last walls. namespaced tells that it has
+// a user namespace of its own, in which it holds the capabilities that changing
+// the identity and the securebits takes.
+func Confine(r *Request, namespaced bool) ([]plan.Step, error) {
 	var s []plan.Step
 	add := func(k plan.Kind, nums []uint64, strs ...string) {
 		s = append(s, plan.Step{Kind: k, Nums: nums, Strs: strs})
@@ -85,8 +85,14 @@ func After(r *Request, namespaced bool) ([]plan.Step, error) {
 		}
 		add(plan.Seccomp, []uint64{flags}, string(r.Filter))
 	}
+	return s, nil
+}
+
+// Program ends every plan, behind Confine: what is executed.
+func Program(r *Request) ([]plan.Step, error) {
+	var s []plan.Step
 	if r.Inspect != nil {
-		add(plan.Confined, nil)
+		s = append(s, plan.Step{Kind: plan.Confined})
 	}
 	if len(r.Argv) == 0 || r.Argv[0] == "" {
 		return nil, fmt.Errorf("no program: argv is empty")
@@ -102,8 +108,9 @@ func After(r *Request, namespaced bool) ([]plan.Step, error) {
 	if !strings.Contains(r.Argv[0], "/") {
 		search = lookup(r.Env, "PATH")
 	}
-	add(plan.Exec, []uint64{uint64(len(r.Argv)), uint64(len(r.Env))}, r.Argv[0], nulList(r.Argv), nulList(r.Env), search)
-	return s, nil
+	return append(s, plan.Step{
+		Kind: plan.Exec, Nums: []uint64{uint64(len(r.Argv)), uint64(len(r.Env))}, Strs: []string{r.Argv[0], nulList(r.Argv), nulList(r.Env), search},
+	}), nil
 }
 
 // Files are the descriptors of r, in the order in which they travel: stdio

@@ -25,7 +25,7 @@ import (
 //
 //	Boot    fork by the launcher; first half of the plan; the peer connects and
 //	        proves who it is by kernel credentials and nonce        → Parked
-//	Finish  Welcome with the second half; confinement; exec; Ready  → Process
+//	Finish  Welcome with the second half; exec; Ready               → Process
 //
 // A wait for the peer has four exits: it is there, it died (known at once, by
 // its exit, not by a timeout), the deadline passed, the caller cancelled.
@@ -45,13 +45,13 @@ func NewIdentity(actor string, epoch uint64) Identity {
 	return id
 }
 
-// Connect is the step that ends the first half of every plan.
+// Connect is the step with which the peer says who it is; a Welcome follows in the first half.
 func (id Identity) Connect(socket string) plan.Step {
 	return plan.Step{Kind: plan.Connect, Nums: []uint64{ipc.Proto, id.Epoch}, Strs: []string{socket, id.Actor, string(id.nonce[:])}}
 }
 
-// Parked is an actor between the halves of its plan: confined in its
-// namespaces and cgroup, authenticated, without a program.
+// Parked is an actor between the halves of its plan: in its namespaces and
+// cgroup, authenticated, without a program.
 type Parked struct {
 	actor *actor
 	epoch uint64
@@ -59,10 +59,13 @@ type Parked struct {
 }
 
 // Boot forks and waits for the peer. The steps s.Prepare must leave the
-// listener in plan.SlotListen and may leave plan.SlotScratch; s.Before ends
-// with id.Connect.
+// listener in plan.SlotListen and may leave plan.SlotScratch; s.Before has
+// id.Connect and ends with Welcome.
 func Boot(ctx context.Context, l *launcher.Launcher, s launcher.Spawn, id Identity) (*Parked, error) {
 	a := &actor{start: time.Now()}
+	alive, died := context.WithCancelCause(ctx)
+	defer died(nil)
+	s.OnExit = func() { died(errDied) }
 	child, err := l.Spawn(ctx, s)
 	if err != nil && ctx.Err() != nil {
 		return nil, fmt.Errorf("%w: the launcher did not answer: %w", ErrBoot, err)
@@ -75,7 +78,8 @@ func Boot(ctx context.Context, l *launcher.Launcher, s launcher.Spawn, id Identi
 		a.scratch = os.NewFile(uintptr(child.Returned[1]), "scratch")
 	}
 	a.phase("clone")
-	if err := a.accept(ctx, id, s.Before); err != nil {
+	if err := a.accept(alive, id); err != nil {
+		err = a.bootError(ctx, err, s.Before, nil)
 		a.Close()
 		return nil, err
 	}
@@ -86,9 +90,10 @@ func Boot(ctx context.Context, l *launcher.Launcher, s launcher.Spawn, id Identi
 // errDied ends an accept whose peer can no longer come.
 var errDied = errors.New("the process died")
 
-func (a *actor) accept(ctx context.Context, id Identity, before []plan.Step) error {
+// accept waits for the peer while it is alive.
+func (a *actor) accept(alive context.Context, id Identity) error {
 	if len(a.child.Returned) == 0 {
-		return fmt.Errorf("%w: the plan left no listener", ErrBoot)
+		return errors.New("the plan left no listener")
 	}
 	listener, err := ipc.NewListener(os.NewFile(uintptr(a.child.Returned[0]), "peer.sock"))
 	if err != nil {
@@ -96,20 +101,11 @@ func (a *actor) accept(ctx context.Context, id Identity, before []plan.Step) err
 	}
 	a.listener = listener
 	if a.pid, err = pidOf(a.child.Pidfd); err != nil {
-		return a.bootError(ctx, err, before)
+		return err
 	}
-	actx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		select {
-		case <-a.child.Exited():
-			cancel(errDied)
-		case <-actx.Done():
-		}
-	}()
-	a.conn, _, err = ipc.AcceptHello(actx, listener, ipc.Expect{Actor: id.Actor, Epoch: id.Epoch, Nonce: id.nonce, PID: a.pid})
+	a.conn, _, err = ipc.AcceptHello(alive, listener, ipc.Expect{Actor: id.Actor, Epoch: id.Epoch, Nonce: id.nonce, PID: a.pid})
 	if err != nil {
-		return a.bootError(ctx, err, before)
+		return err
 	}
 	return nil
 }
@@ -118,8 +114,8 @@ func (a *actor) accept(ctx context.Context, id Identity, before []plan.Step) err
 // Parked is used up. inspect is Request.Inspect.
 func (p *Parked) Finish(ctx context.Context, after []plan.Step, inspect func(pid int, listener *os.File) error) (Process, error) {
 	a := p.actor
-	if err := a.finish(ctx, p.epoch, after, inspect); err != nil {
-		err = a.bootError(ctx, err, after)
+	if err := a.finish(ctx, p, after, inspect); err != nil {
+		err = a.bootError(ctx, err, p.steps, after)
 		a.Close()
 		return nil, err
 	}
@@ -136,7 +132,7 @@ func (p *Parked) SetScratch(f *os.File) { p.actor.scratch = f }
 // Close ends a Parked that is not wanted.
 func (p *Parked) Close() error { return p.actor.Close() }
 
-func (a *actor) finish(ctx context.Context, epoch uint64, after []plan.Step, inspect func(int, *os.File) error) error {
+func (a *actor) finish(ctx context.Context, p *Parked, after []plan.Step, inspect func(int, *os.File) error) error {
 	rest, err := plan.Append(nil, after)
 	if err != nil {
 		return err
@@ -159,14 +155,14 @@ func (a *actor) finish(ctx context.Context, epoch uint64, after []plan.Step, ins
 		}
 	}
 	a.quiet()
-	if err := ipc.SendWelcome(ctx, a.conn, ipc.Welcome{Epoch: epoch, Plan: rest}); err != nil {
+	if err := ipc.SendWelcome(ctx, a.conn, ipc.Welcome{Epoch: p.epoch, Plan: rest}); err != nil {
 		return err
 	}
 	if a.keep == nil {
 		a.listener.Close()
 	}
 	_, a.terminal, err = ipc.AwaitReady(ctx, a.conn, confined)
-	asked := slices.ContainsFunc(after, func(s plan.Step) bool { return s.Kind == plan.TTY })
+	asked := slices.ContainsFunc(slices.Concat(p.steps, after), func(s plan.Step) bool { return s.Kind == plan.TTY })
 	switch {
 	case err != nil:
 		return err
@@ -179,9 +175,9 @@ func (a *actor) finish(ctx context.Context, epoch uint64, after []plan.Step, ins
 }
 
 // bootError tells why a start failed: a step's own report beats the symptom seen here.
-func (a *actor) bootError(ctx context.Context, err error, steps []plan.Step) error {
+func (a *actor) bootError(ctx context.Context, err error, before, after []plan.Step) error {
 	if refused, ok := errors.AsType[*ipc.StepError](err); ok {
-		return NewStepError(&launcher.StepError{Step: plan.Kind(refused.Step), Index: int(refused.Index), Errno: refused.Errno}, steps)
+		return NewStepError(&launcher.StepError{Step: plan.Kind(refused.Step), Index: int(refused.Index), Errno: refused.Errno}, after)
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", ErrBoot, context.Cause(ctx))
@@ -196,7 +192,10 @@ func (a *actor) bootError(ctx context.Context, err error, steps []plan.Step) err
 	case lost != nil:
 		return fmt.Errorf("%w: %w", ErrBoot, lost)
 	case exit.Fail != nil:
-		return NewStepError(exit.Fail, steps)
+		if exit.Fail.Section == "after" {
+			before = after
+		}
+		return NewStepError(exit.Fail, before)
 	case exit.Status.Signaled():
 		return fmt.Errorf("%w: its init was killed by %s", ErrBoot, unix.SignalName(exit.Status.Signal()))
 	}

@@ -42,7 +42,10 @@ func verbs() []verb {
 	}
 }
 
-func main() { os.Exit(dispatch(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	prefault()
+	os.Exit(dispatch(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
 func dispatch(args []string, in io.Reader, out, errs io.Writer) int {
 	if len(args) == 0 {

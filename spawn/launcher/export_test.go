@@ -28,7 +28,7 @@ func (l *Launcher) Raw(b []byte, fds ...int) error {
 
 // RunBytes is Run for a section that package plan would not encode.
 func (l *Launcher) RunBytes(section []byte) (*StepError, error) {
-	e, err := l.ask(context.Background(), &request{op: opRun, plan: section, into: noSlot}, nil, nil)
+	e, err := l.ask(context.Background(), &request{op: opRun, plan: section, into: noSlot}, nil)
 	if err != nil {
 		return nil, err
 	}

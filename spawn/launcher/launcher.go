@@ -223,7 +223,7 @@ func (l *Launcher) Run(steps []plan.Step, files ...*os.File) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := l.ask(context.Background(), &request{op: opRun, plan: b, into: noSlot, files: files}, nil, nil)
+	e, err := l.ask(context.Background(), &request{op: opRun, plan: b, into: noSlot, files: files}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -237,13 +237,13 @@ func (l *Launcher) Run(steps []plan.Step, files ...*os.File) ([]int, error) {
 type Spawn struct {
 	CloneFlags uint64
 	Prepare    []plan.Step // run by the launcher first
-	Before     []plan.Step // run by the new process, up to Connect
+	Before     []plan.Step // run by the new process
 	UIDs, GIDs []IDMap     // written for the new process; empty without CLONE_NEWUSER
 	DenyGroups bool        // write "deny" to /proc/PID/setgroups first, as an unprivileged mapper must
 	KeepKill   bool        // init keeps CAP_KILL
 	Files      []*os.File  // arrive in slots from plan.SlotRequest on; the caller keeps its own
 	IntoCgroup int         // index in Files of a v2 cgroup directory for CLONE_INTO_CGROUP; -1: none
-	Meanwhile  func()      // run once the launcher is at work; may be nil
+	OnExit     func()      // called once Child.Exited is closed, by who hears of it: it must not block; may be nil
 }
 
 // Child is one forked sandbox. The descriptors belong to the holder.
@@ -252,6 +252,7 @@ type Child struct {
 	Bare     bool  // no pid namespace, not even the launcher's, ends with the init what is below it
 	Returned []int // plan.SlotListen and plan.SlotScratch, as far as Prepare filled them
 	exited   chan struct{}
+	onExit   func()
 	exit     Exit
 	lost     bool
 	unwanted bool // the caller gave up before it was there
@@ -269,6 +270,13 @@ func (c *Child) Lost() bool {
 
 // Exited is closed when the child is dead and everything in its pid namespace with it.
 func (c *Child) Exited() <-chan struct{} { return c.exited }
+
+func (c *Child) end() {
+	close(c.exited)
+	if c.onExit != nil {
+		c.onExit()
+	}
+}
 
 // Exit is valid once Exited is closed; ErrLost if the launcher died before it could tell.
 func (c *Child) Exit() (Exit, error) {
@@ -302,8 +310,8 @@ func (l *Launcher) Spawn(ctx context.Context, s Spawn) (*Child, error) {
 			q.flags |= flag
 		}
 	}
-	child := &Child{Pidfd: -1, Bare: !l.pidns && s.CloneFlags&unix.CLONE_NEWPID == 0, exited: make(chan struct{})}
-	e, err := l.ask(ctx, q, child, s.Meanwhile)
+	child := &Child{Pidfd: -1, Bare: !l.pidns && s.CloneFlags&unix.CLONE_NEWPID == 0, exited: make(chan struct{}), onExit: s.OnExit}
+	e, err := l.ask(ctx, q, child)
 	if err != nil {
 		return nil, err
 	}
@@ -331,7 +339,7 @@ func mapText(maps []IDMap) string {
 
 // ask sends a request and waits for its answer. With child, it is registered
 // in the same step in which it starts to exist, so that its exit cannot be missed.
-func (l *Launcher) ask(ctx context.Context, q *request, child *Child, meanwhile func()) (*event, error) {
+func (l *Launcher) ask(ctx context.Context, q *request, child *Child) (*event, error) {
 	answer := make(chan *event, 1)
 	l.mu.Lock()
 	if l.lost {
@@ -351,9 +359,6 @@ func (l *Launcher) ask(ctx context.Context, q *request, child *Child, meanwhile 
 		delete(l.live, q.id)
 		l.mu.Unlock()
 		return nil, err
-	}
-	if meanwhile != nil {
-		meanwhile()
 	}
 	var e *event
 	select {
@@ -444,7 +449,7 @@ func (l *Launcher) deliver(e *event) {
 		if child != nil {
 			child.exit = e.exit
 			delete(l.live, e.id)
-			close(child.exited)
+			child.end()
 		}
 		return
 	}
@@ -481,6 +486,6 @@ func (l *Launcher) fail() {
 	for id, child := range l.live {
 		delete(l.live, id)
 		child.lost = true
-		close(child.exited)
+		child.end()
 	}
 }

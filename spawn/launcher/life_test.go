@@ -99,7 +99,7 @@ func blocked(t *testing.T, l *launcher.Launcher) <-chan error {
 	s := parked(spawntest.Dir(t))
 	result := make(chan error, 1)
 	go func() {
-		_, err := l.Run(append(s.Prepare, s.Before[1]))
+		_, err := l.Run(append(s.Prepare, s.Before[1:]...))
 		result <- err
 	}()
 	for {

@@ -80,7 +80,9 @@ func parked(dir string) launcher.Spawn {
 	return launcher.Spawn{
 		CloneFlags: namespaces, IntoCgroup: -1,
 		Prepare: []plan.Step{step(plan.Listen, []uint64{plan.SlotListen, plan.NoSlot}, name)},
-		Before:  []plan.Step{step(plan.Sync, nil), step(plan.Connect, []uint64{1, 1}, name, "actor", strings.Repeat("n", 16))},
+		Before: []plan.Step{
+			step(plan.Sync, nil), step(plan.Connect, []uint64{1, 1}, name, "actor", strings.Repeat("n", 16)), step(plan.Welcome, nil),
+		},
 	}
 }
 

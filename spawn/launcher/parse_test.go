@@ -27,7 +27,7 @@ func sections(t *testing.T) [][]plan.Step {
 		[]plan.Step{
 			step(plan.Fsmount, []uint64{3, 0}, "tmpfs", "mode=0755\x00\x00size\x0016m\x00"), step(plan.Attach, []uint64{plan.Cwd, 3, 0}, "/a/b/c"),
 			step(plan.WriteFile, []uint64{plan.Cwd, 0o644, plan.Exist}, "/etc/passwd", "root:x:0:0::/:\n"), step(plan.Sync, nil),
-			step(plan.Connect, []uint64{1, 1}, "/run/peer.sock", "actor", nonce),
+			step(plan.Connect, []uint64{1, 1}, "/run/peer.sock", "actor", nonce), step(plan.Fork, []uint64{0}), step(plan.Welcome, nil),
 		},
 		[]plan.Step{
 			step(plan.Fork, []uint64{0}), step(plan.Stdio, []uint64{16, 17, 18}), step(plan.Seccomp, []uint64{0}, strings.Repeat("\x06\x00\x00\x00\x00\x00\xff\x7f", 8)),

@@ -20,8 +20,9 @@ import (
 //
 //	setup    once, by the launcher: the template root that it then lives in
 //	prepare  per actor, by the launcher: what needs the launcher's privileges
-//	before   per actor, by its init: namespaces, mounts; ends with the handshake
-//	after    per actor, by its init and, from Fork on, by the program's process
+//	before   per actor, by its init: namespaces, mounts, hello; and from Fork on
+//	         by the program's process: confinement, while the supervisor checks who said hello
+//	after    per actor, by the program's process: exec
 //
 // The launcher lives in the template, so an actor's root is its copy of the
 // launcher's mount namespace: no pivot_root(2) and no unmount per spawn.
@@ -38,7 +39,7 @@ const (
 	slotSocket = 42
 	slotMount  = 43
 
-	// 45 is the terminal, see spawn.After
+	// 45 is the terminal, see spawn.Confine
 )
 
 // stageAt is where the stage is mounted until the pivot: any directory that
@@ -152,8 +153,8 @@ func (t template) ids() (uids, gids []launcher.IDMap, initUID, initGID int) {
 
 const secbitNoSetuidFixup = 1 << 2 // <linux/securebits.h>
 
-// before is the first half: everything that any actor of this shape needs.
-func (t template) before(id spawn.Identity) []plan.Step {
+// before is the first half: everything but the program.
+func (t template) before(id spawn.Identity) ([]plan.Step, error) {
 	var s steps
 	r := t.r
 	_, _, initUID, initGID := t.ids()
@@ -205,7 +206,11 @@ func (t template) before(id spawn.Identity) []plan.Step {
 	if t.freshNetns() {
 		s.add(plan.NetnsJoin, nil)
 	}
-	return append(s, id.Connect(socketPath))
+	s = append(s, id.Connect(socketPath))
+	confine, err := spawn.Confine(r, true)
+	s = append(s, confine...)
+	s.add(plan.Welcome, nil)
+	return s, err
 }
 
 // private makes the writable places, all on one superblock so that one limit

@@ -19,7 +19,11 @@ func (b *Backend) Explain(r *spawn.Request) ([]plan.Section, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := spawn.After(r, true)
+	before, err := t.before(spawn.Identity{Actor: r.ID, Epoch: 1})
+	if err != nil {
+		return nil, err
+	}
+	after, err := spawn.Program(r)
 	if err != nil {
 		return nil, err
 	}
@@ -28,9 +32,9 @@ func (b *Backend) Explain(r *spawn.Request) ([]plan.Section, error) {
 		{Name: "setup", Runs: "by the launcher, once, in namespaces of its own (" + launcher + "): builds the root that actors get a copy of", Steps: setup},
 		{Name: "prepare", Runs: "by the launcher, for each actor: what the actor's init could not do", Steps: t.prepare(socketName([8]byte{}))},
 		{
-			Name: "before", Runs: "by the actor's init, process 1 of new namespaces (" + plan.Namespaces(t.cloneFlags()) + "): ends by saying hello",
-			Steps: t.before(spawn.Identity{Actor: r.ID, Epoch: 1}),
+			Name: "before", Runs: "by the actor's init, process 1 of new namespaces (" + plan.Namespaces(t.cloneFlags()) + "), and from fork on by the program's own process, which is confined while the supervisor finds out who said hello",
+			Steps: before,
 		},
-		{Name: "after", Runs: "by the init, and from fork on by the program's own process, once the supervisor knows who said hello", Steps: after},
+		{Name: "after", Runs: "by the program's own process, once the supervisor knows who said hello", Steps: after},
 	}, nil
 }

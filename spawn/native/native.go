@@ -150,21 +150,19 @@ func (b *Backend) beside(f func()) {
 
 // Start implements spawn.Backend.
 func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, error) {
-	var after []plan.Step
-	var bad error
-	p, err := b.park(ctx, r, func() { after, bad = spawn.After(r, true) })
+	after, err := spawn.Program(r)
 	if err != nil {
-		return nil, errors.Join(bad, err)
+		return nil, err
 	}
-	if bad != nil {
-		p.Close()
-		return nil, bad
+	p, err := b.Park(ctx, r)
+	if err != nil {
+		return nil, err
 	}
 	return p.finish(ctx, r, after)
 }
 
 // Parked is an actor between the halves of its plan: in its namespaces, its
-// cgroup and its root, authenticated, and without a program. A warm pool holds these.
+// cgroup and its root, confined, authenticated, and without a program. A warm pool holds these.
 type Parked struct {
 	parked *spawn.Parked
 	uid    int // of the program, as this process sees it
@@ -173,13 +171,8 @@ type Parked struct {
 }
 
 // Park does the first half of Start. Of r it uses everything but the program:
-// Argv, Env, Dir, Umask, Rlimits, Filter, Landlock and Inspect may
-// differ in the Request that Parked.Start gets.
+// only Argv, Env and Inspect may differ in the Request that Parked.Start gets.
 func (b *Backend) Park(ctx context.Context, r *spawn.Request) (*Parked, error) {
-	return b.park(ctx, r, nil)
-}
-
-func (b *Backend) park(ctx context.Context, r *spawn.Request, meanwhile func()) (*Parked, error) {
 	if !b.rootless && r.Host == nil {
 		return nil, errors.New("native: as root an actor needs host ids of its own; Request.Host is nil")
 	}
@@ -191,11 +184,15 @@ func (b *Backend) park(ctx context.Context, r *spawn.Request, meanwhile func()) 
 	b.epoch++
 	id := spawn.NewIdentity(r.ID, b.epoch)
 	b.mu.Unlock()
+	before, err := t.before(id)
+	if err != nil {
+		return nil, err
+	}
 	uids, gids, _, _ := t.ids()
 	s := launcher.Spawn{
-		CloneFlags: t.cloneFlags(), Prepare: t.prepare(socketName(nonce)), Before: t.before(id),
+		CloneFlags: t.cloneFlags(), Prepare: t.prepare(socketName(nonce)), Before: before,
 		UIDs: uids, GIDs: gids, DenyGroups: b.rootless && r.Host == nil, KeepKill: r.Host != nil,
-		Files: spawn.Files(r), IntoCgroup: spawn.CgroupAt(r), Meanwhile: meanwhile,
+		Files: spawn.Files(r), IntoCgroup: spawn.CgroupAt(r),
 	}
 	e, err := b.launcher(ctx, t)
 	if err != nil {
@@ -219,7 +216,7 @@ func (b *Backend) park(ctx context.Context, r *spawn.Request, meanwhile func()) 
 
 // Start gives the parked actor its program. It may be called once.
 func (p *Parked) Start(ctx context.Context, r *spawn.Request) (spawn.Process, error) {
-	after, err := spawn.After(r, true)
+	after, err := spawn.Program(r)
 	if err != nil {
 		p.Close()
 		return nil, err

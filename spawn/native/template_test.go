@@ -284,12 +284,13 @@ func TestPark(t *testing.T) {
 	b := watched(t)
 	for i := range 3 {
 		r := request(t)
+		r.Dir, r.Umask = "/usr", 0o077
 		out := startable(t, r)
 		p, err := b.Park(bounded(t), r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Argv, r.Dir, r.Umask = []string{"sh", "-c", fmt.Sprintf("echo program %d; pwd; umask", i)}, "/usr", 0o077
+		r.Argv = []string{"sh", "-c", fmt.Sprintf("echo program %d; pwd; umask", i)}
 		a, err := p.Start(bounded(t), r)
 		if err != nil {
 			t.Fatal(err)

@@ -50,6 +50,7 @@ var meaning = [kindEnd]struct {
 	OOMScore:         {"oom-score", "adj+1000:d", ""},
 	TimeOffsets:      {"time-offsets", "", "offsets:t"},
 	Connect:          {"connect", "protocol:d epoch:d", "socket:t actor:t nonce:b"},
+	Welcome:          {name: "welcome"},
 	TTY:              {"tty", "rows:d columns:d slot:s uid:d gid:d", ""},
 	Stdio:            {"stdio", "stdin:s stdout:s stderr:s", ""},
 	Fork:             {"fork", "own-image:d", ""},

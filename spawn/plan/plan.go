@@ -58,7 +58,8 @@ const (
 	Affinity              // s0 raw cpu mask
 	OOMScore              // n0 value + 1000
 	TimeOffsets           // s0 text for /proc/self/timens_offsets
-	Connect               // n0 protocol version, n1 epoch; s0 socket, s1 actor, s2 nonce: dial, Hello, await Welcome
+	Connect               // n0 protocol version, n1 epoch; s0 socket, s1 actor, s2 nonce: dial, say Hello
+	Welcome               // wait for Welcome, whose steps follow this section's
 	TTY                   // n0 rows, n1 columns, n2 slot, n3 uid, n4 gid: a terminal; its master leaves with Ready
 	Stdio                 // n0, n1, n2 slots that become descriptors 0, 1, 2
 	Fork                  // n0 1 = own memory image; what follows is the program's process

@@ -15,7 +15,7 @@ func (b *Backend) Explain(r *spawn.Request) ([]plan.Section, error) {
 		return nil, err
 	}
 	socket := filepath.Join(r.Private, "peer-0000000000000000.sock")
-	after, err := spawn.After(told(r, socket), false)
+	after, err := after(told(r, socket))
 	if err != nil {
 		return nil, err
 	}
@@ -24,7 +24,7 @@ func (b *Backend) Explain(r *spawn.Request) ([]plan.Section, error) {
 		{Name: "prepare", Runs: "by the launcher, for each actor", Steps: []plan.Step{{Kind: plan.Listen, Nums: []uint64{plan.SlotListen, plan.NoSlot}, Strs: []string{socket}}}},
 		{
 			Name: "before", Runs: "by the actor's init, a process without namespaces of its own: ends by saying hello",
-			Steps: append(before(r), spawn.Identity{Actor: r.ID, Epoch: 1}.Connect(socket)),
+			Steps: append(before(r), spawn.Identity{Actor: r.ID, Epoch: 1}.Connect(socket), plan.Step{Kind: plan.Welcome}),
 		},
 		{Name: "after", Runs: "by the init, and from fork on by the program's own process, once the supervisor knows who said hello", Steps: after},
 	}, nil

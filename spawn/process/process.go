@@ -63,12 +63,12 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 	id := spawn.NewIdentity(r.ID, epoch)
 	parked, err := spawn.Boot(ctx, l, launcher.Spawn{
 		Prepare: []plan.Step{{Kind: plan.Listen, Nums: []uint64{plan.SlotListen, plan.NoSlot}, Strs: []string{socket}}},
-		Before:  append(before(r), id.Connect(socket)), KeepKill: r.Host != nil, Files: spawn.Files(r), IntoCgroup: spawn.CgroupAt(r),
+		Before:  append(before(r), id.Connect(socket), plan.Step{Kind: plan.Welcome}), KeepKill: r.Host != nil, Files: spawn.Files(r), IntoCgroup: spawn.CgroupAt(r),
 	}, id)
 	if err != nil {
 		return nil, err
 	}
-	after, err := spawn.After(told(r, socket), false)
+	after, err := after(told(r, socket))
 	if err != nil {
 		parked.Close()
 		return nil, err
@@ -121,6 +121,17 @@ func before(r *spawn.Request) []plan.Step {
 	}
 	// The score comes first: once undumpable, /proc/self belongs to root.
 	return append(s, plan.Step{Kind: plan.OOMScore, Nums: []uint64{1000 + spawn.OOMScore}}, plan.Step{Kind: plan.Undumpable})
+}
+
+// after confines once Welcome is there: until then only this process knows how
+// to end with its launcher, and it sleeps while there is a program without an image.
+func after(r *spawn.Request) ([]plan.Step, error) {
+	confine, err := spawn.Confine(r, false)
+	if err != nil {
+		return nil, err
+	}
+	program, err := spawn.Program(r)
+	return append(confine, program...), err
 }
 
 func (b *Backend) get() (*launcher.Launcher, uint64, error) {

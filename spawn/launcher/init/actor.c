@@ -46,7 +46,7 @@ static u64 get(const u8 *p, int bytes) {
 }
 
 // receive_welcome reads [2, epoch, plan] and keeps the plan for the second half.
-static long receive_welcome(struct ctx *c, u64 epoch) {
+long receive_welcome(struct ctx *c) {
 	static u8 small[8192] __attribute__((aligned(16)));
 	u8 head[4], *b = small;
 	long r = read_full(c->conn, head, 4);
@@ -59,8 +59,9 @@ static long receive_welcome(struct ctx *c, u64 epoch) {
 		b = (u8 *)m;
 	}
 	if ((r = read_full(c->conn, b, len)) < 0) return r;
-	if (b[0] != 0x93 || b[1] != 2 || b[2] != 0xcf || get(b + 3, 8) != epoch || b[11] != 0xc6 || get(b + 12, 4) != len - 16) return -EPROTO;
+	if (b[0] != 0x93 || b[1] != 2 || b[2] != 0xcf || get(b + 3, 8) != c->epoch || b[11] != 0xc6 || get(b + 12, 4) != len - 16) return -EPROTO;
 	c->rest = b + 16, c->rest_len = (u32)(len - 16);
+	c->fail->section = SECTION_AFTER;
 	return 0;
 }
 
@@ -72,7 +73,7 @@ long connect_peer(struct ctx *c, const char *path, u64 proto, u64 epoch, const c
 	memcpy(a.sun_path, path, n);
 	long fd = sys(__NR_socket, AF_UNIX_, SOCK_STREAM_ | SOCK_CLOEXEC_, 0), r = fd;
 	if (fd < 0 || (r = sys(__NR_connect, fd, &a, sizeof a)) < 0) return r;
-	c->conn = (int)fd;
+	c->conn = (int)fd, c->epoch = epoch;
 	*p++ = 0x96, *p++ = 1;
 	p = put(p, 0xcc, proto, 1);
 	*p++ = 0xd9, *p++ = (u8)actor_len;
@@ -81,8 +82,7 @@ long connect_peer(struct ctx *c, const char *path, u64 proto, u64 epoch, const c
 	*p++ = 0xc4, *p++ = 16;
 	memcpy(p, nonce, 16);
 	p = put(p + 16, 0xce, (u64)sys(__NR_getpid), 4);
-	if ((r = send_frame(c->conn, hello, (u32)(p - hello), -1)) < 0) return r;
-	return receive_welcome(c, epoch);
+	return send_frame(c->conn, hello, (u32)(p - hello), -1);
 }
 
 static long send_u32(struct ctx *c, u8 type, u64 v, int pass) {
@@ -170,9 +170,10 @@ _Noreturn void actor(struct ctx *c, const u8 *before, u32 len) {
 	// A launcher that dies before the supervisor knows this process leaves nobody who could hang up.
 	if (!c->pidns) sys(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	if (!c->pidns && sys(__NR_getppid) != c->launcher) quit(125);
-	if (run(c, before, len, SECTION_BEFORE) < 0) quit(125);
+	long r = run(c, before, len, SECTION_BEFORE);
+	if ((r < 0 || c->program > 0) && c->fail->section != SECTION_AFTER) quit(125); // there was no Welcome
 	if (!c->pidns) sys(__NR_prctl, PR_SET_PDEATHSIG, ORPHANED, 0, 0, 0);
-	long r = run(c, c->rest, c->rest_len, SECTION_AFTER);
+	if (!r && c->program <= 0) r = run(c, c->rest, c->rest_len, SECTION_AFTER);
 	if (!r) r = c->program > 0 ? send_u32(c, 3, (u64)c->program, c->master) : -EBADMSG; // a plan without a program
 	if (!r) serve(c);
 	if (!c->fail->err) c->fail->section = SECTION_AFTER, c->fail->step = FORK, c->fail->err = (u16)-r;

@@ -7,7 +7,7 @@
 enum kind {
 	MOUNT_PRIVATE = 1, FSMOUNT, OPEN_TREE, ATTACH, SETATTR, MKDIR, SYMLINK, MKNOD, WRITE_FILE, IDMAP, PIVOT,
 	LISTEN, JOIN_CGROUP, SYNC, SETID, UNSHARE, SETNS, OPEN_FILE, NETNS_START, NETNS_JOIN, HOSTNAME, LOOPBACK, UNDUMPABLE, SUBREAPER,
-	KEYRING, RLIMIT, UMASK, AFFINITY, OOM_SCORE, TIME_OFFSETS, CONNECT, TTY, STDIO, FORK, SETSID, CHDIR,
+	KEYRING, RLIMIT, UMASK, AFFINITY, OOM_SCORE, TIME_OFFSETS, CONNECT, WELCOME, TTY, STDIO, FORK, SETSID, CHDIR,
 	SECUREBITS, DROP_BOUNDING, DROP_CAPS, NO_NEW_PRIVS, LANDLOCK_CREATE, LANDLOCK_PATH, LANDLOCK_RESTRICT,
 	SECCOMP, CLOSE_FROM, CONFINED, EXEC, KIND_END
 };
@@ -17,7 +17,7 @@ enum { SLOTS = 64, SLOT_CWD = 255 };                            // SLOT_CWD: the
 enum { SLOT_REQUEST = 16, SLOT_LISTEN = 40, SLOT_SCRATCH = 41 }; // SLOT_REQUEST…: descriptors of the request; the two are sent back
 enum { SECTION_SETUP, SECTION_PREPARE, SECTION_BEFORE, SECTION_AFTER };
 
-// fail is a failed step; err 0 means none. Lives in memory shared with the launcher.
+// fail is a failed step; err 0 means none. Lives in memory shared with the launcher. Once Welcome is there, section is SECTION_AFTER.
 struct fail { u16 section, step, index, err; };
 
 struct ctx {
@@ -34,6 +34,7 @@ struct ctx {
 	long self;     // pid of the init
 	long launcher; // pid of its parent, where they share a pid namespace
 	long program;  // pid of the program, after FORK
+	u64 epoch;     // of this incarnation, which Welcome must name
 	u8 *rest;      // the second half of the plan, from Welcome
 	u32 rest_len;
 };
@@ -42,6 +43,7 @@ struct ctx {
 long run(struct ctx *c, const u8 *plan, u32 len, u16 section);
 
 long connect_peer(struct ctx *c, const char *path, u64 proto, u64 epoch, const char *actor, u32 actor_len, const char *nonce);
+long receive_welcome(struct ctx *c);
 long send_frame(int fd, const u8 *body, u32 len, int pass);
 long read_full(int fd, void *buf, u64 len);
 long start_netns(void);

@@ -244,6 +244,7 @@ _Noreturn void start(long *sp) {
 	for (int i = 0; i < SLOT_REQUEST; i++) setup[i] = -1;
 	if (sp[0] > 1 && argv[1][0] && argv[1][1] == 'n') start_netns();
 	children = (void *)sys(__NR_mmap, 0, MAX_CHILDREN * sizeof *children, 3, 0x4022 /* PRIVATE|ANON|NORESERVE */, -1, 0);
+	sys(__NR_madvise, children, MAX_CHILDREN * sizeof *children, 10 /* MADV_DONTFORK */); // a sandbox has no use for the others
 	fails = (void *)sys(__NR_mmap, 0, MAX_CHILDREN * sizeof *fails, 3, 0x4021 /* SHARED|ANON|NORESERVE */, -1, 0);
 	int sigfd = (int)sys(__NR_signalfd4, -1, &all, 8, O_CLOEXEC | O_NONBLOCK);
 	if ((long)children < 0 || (long)fails < 0 || sigfd < 0) die(); // it could not tell of deaths

@@ -357,7 +357,7 @@ static void program(void *arg) {
 	u64 none = 0;
 	sys(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, 8);
 	die_with_init(f->c);
-	run_from(f->c, f->p, f->end, f->index, f->section);
+	if (!run_from(f->c, f->p, f->end, f->index, f->section) && f->section == SECTION_BEFORE) run(f->c, f->c->rest, f->c->rest_len, SECTION_AFTER);
 	quit(1);
 }
 
@@ -402,6 +402,7 @@ static long step(struct ctx *c, struct step *s) {
 	case OOM_SCORE: return do_oom(s);
 	case TIME_OFFSETS: return write_path("/proc/self/timens_offsets", s->s[0], s->len[0]);
 	case CONNECT: return s->len[2] != 16 ? -EBADMSG : connect_peer(c, s->s[0], n[0], n[1], s->s[1], s->len[1], s->s[2]);
+	case WELCOME: return receive_welcome(c);
 	case TTY: return do_tty(c, s);
 	case STDIO: return do_stdio(c, s);
 	case SETSID: r = sys(__NR_setsid); return r < 0 ? r : n[0] ? sys(__NR_ioctl, 0, 0x540E /* TIOCSCTTY */, 0) : 0;
@@ -427,7 +428,7 @@ static const u8 shape[KIND_END] = {
 	[IDMAP] = SHAPE(5, 0), [PIVOT] = SHAPE(1, 0), [LISTEN] = SHAPE(2, 1), [JOIN_CGROUP] = SHAPE(1, 0), [SYNC] = SHAPE(0, 0),
 	[SETID] = SHAPE(3, 0), [UNSHARE] = SHAPE(1, 0), [SETNS] = SHAPE(2, 0), [OPEN_FILE] = SHAPE(2, 1), [NETNS_START] = SHAPE(0, 0), [NETNS_JOIN] = SHAPE(0, 0), [HOSTNAME] = SHAPE(0, 1),
 	[LOOPBACK] = SHAPE(0, 0), [UNDUMPABLE] = SHAPE(0, 0), [SUBREAPER] = SHAPE(0, 0), [KEYRING] = SHAPE(0, 0), [RLIMIT] = SHAPE(3, 0),
-	[UMASK] = SHAPE(1, 0), [AFFINITY] = SHAPE(0, 1), [OOM_SCORE] = SHAPE(1, 0), [TIME_OFFSETS] = SHAPE(0, 1), [CONNECT] = SHAPE(2, 3),
+	[UMASK] = SHAPE(1, 0), [AFFINITY] = SHAPE(0, 1), [OOM_SCORE] = SHAPE(1, 0), [TIME_OFFSETS] = SHAPE(0, 1), [CONNECT] = SHAPE(2, 3), [WELCOME] = SHAPE(0, 0),
 	[TTY] = SHAPE(5, 0), [STDIO] = SHAPE(3, 0), [FORK] = SHAPE(1, 0), [SETSID] = SHAPE(1, 0), [CHDIR] = SHAPE(0, 1),
 	[SECUREBITS] = SHAPE(1, 0), [DROP_BOUNDING] = SHAPE(0, 0), [DROP_CAPS] = SHAPE(0, 0), [NO_NEW_PRIVS] = SHAPE(0, 0),
 	[LANDLOCK_CREATE] = SHAPE(4, 0), [LANDLOCK_PATH] = SHAPE(2, 1), [LANDLOCK_RESTRICT] = SHAPE(0, 0), [SECCOMP] = SHAPE(1, 1),
