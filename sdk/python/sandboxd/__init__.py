@@ -17,10 +17,11 @@ from .actor import Actor
 from .conn import probe
 from .context import Context, current
 from .dialog import Dialog, SyncDialog
-from .errors import (BadPayload, Busy, Cancelled, Deadline, Denied, Lost, NotFound, Panic, Protocol, RemoteError, UnknownVerb, WrongMode,
-                     register_error)
+from .errors import (BadPayload, Busy, Cancelled, Deadline, Denied, Lost, NotFound, Panic, Protocol, RemoteError,
+                     UnknownVerb, WrongMode, register_error)
 from .peers import Child, End, Peer
 from .stream import Stream
 
-__all__ = ["Actor", "BadPayload", "Busy", "Cancelled", "Child", "Context", "Deadline", "Denied", "Dialog", "End", "Lost", "NotFound", "Panic",
-           "Peer", "Protocol", "RemoteError", "Stream", "SyncDialog", "UnknownVerb", "WrongMode", "current", "probe", "register_error"]
+__all__ = ["Actor", "BadPayload", "Busy", "Cancelled", "Child", "Context", "Deadline", "Denied", "Dialog", "End", "Lost",
+           "NotFound", "Panic", "Peer", "Protocol", "RemoteError", "Stream", "SyncDialog", "UnknownVerb", "WrongMode",
+           "current", "probe", "register_error"]

@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Awaitable, Callable, Coroutine, Dict, FrozenSet, List, Mapping, NoReturn, Optional, Sequence, Set, Tuple, TypeVar
+from typing import (Any, Awaitable, Callable, Coroutine, Dict, FrozenSet, List, Mapping, NoReturn, Optional, Sequence, Set,
+                    Tuple, TypeVar)
 
 from . import errors, wire
 from .conn import FULL, Connection
 from .context import _current
-from .dialog import SyncDialog
+from .dialog import Headers, Seconds, SyncDialog
 from .peers import Child, Peer
 from .serving import Server
 from .stream import Stream
@@ -24,6 +25,7 @@ from .verbs import Verb
 _F = TypeVar("_F", bound=Callable[..., Any])
 _BY_SERVER = (wire.STARTACK, wire.STARTED, wire.RETURN, wire.ERROR, wire.CANCELACK)
 _ONLY_STREAMS = (wire.STARTACK, wire.STARTED, wire.YIELD, wire.CREDIT, wire.STOP)
+_Main = Optional[Callable[[], Awaitable[Any]]]
 _End = Tuple[int, float, Optional[errors.Cancelled]]  # exit status, grace, and who asked for the end, if somebody did
 
 
@@ -32,7 +34,7 @@ class Actor:
 
     threads    plain functions that run at once; more of them wait. Default 32
     max_calls  calls that are served at once; more are answered by Busy. Default 1024
-    window     bytes of items that a stream of this program holds before its reader takes them. Default 0: what WELCOME says
+    window     bytes of items that a stream holds before its reader takes them. Default 0: what WELCOME says
 
     After the handshake: ``id``, ``name``, ``epoch`` (1 for the first life), ``limits`` (a map, such as ``memory`` in
     bytes), ``deadline`` (on the clock of time.monotonic(), in seconds; None = none), ``verbs`` of the supervisor, and
@@ -83,7 +85,7 @@ class Actor:
 
     # What this program calls.
 
-    async def call(self, verb: str, payload: Any = None, *, timeout: Optional[float] = None, headers: Optional[Dict[str, str]] = None) -> Any:
+    async def call(self, verb: str, payload: Any = None, *, timeout: Seconds = None, headers: Headers = None) -> Any:
         """Calls a verb of the supervisor and returns its answer.
 
         timeout is in seconds; None = none of its own, but a call made while serving one ends with that one's deadline.
@@ -91,7 +93,8 @@ class Actor:
         """
         return await Stream(self, verb, payload, 0, 0, timeout, headers)._call()
 
-    def open(self, verb: str, payload: Any = None, *, timeout: Optional[float] = None, window: int = 0, headers: Optional[Dict[str, str]] = None) -> Stream:
+    def open(self, verb: str, payload: Any = None, *, timeout: Seconds = None, window: int = 0,
+             headers: Headers = None) -> Stream:
         """Opens a dialog with a verb of the supervisor: ``async with app.open(...) as stream``.
 
         window is in bytes: what this side holds before its reader takes it; 0 = the actor's. Otherwise like call().
@@ -107,7 +110,8 @@ class Actor:
 
         def done(task: "asyncio.Task[Any]") -> None:
             if task.cancelled():
-                result.set_exception(call.cancelled if call and call.cancelled else errors.Cancelled("the call has ended"))
+                why = call.cancelled if call else None
+                result.set_exception(why or errors.Cancelled("the call has ended"))
             elif task.exception() is not None:
                 result.set_exception(task.exception())
             else:
@@ -144,17 +148,19 @@ class Actor:
 
         return SyncDialog(self, self.sync(make()))
 
-    async def spawn(self, kind: str, name: str = "", *, args: Sequence[str] = (), env: Optional[Mapping[str, str]] = None, timeout: Optional[float] = None) -> Child:
+    async def spawn(self, kind: str, name: str = "", *, args: Sequence[str] = (), env: Optional[Mapping[str, str]] = None,
+                    timeout: Seconds = None) -> Child:
         """Spawns a child of a kind that this actor's Spec names, and returns when it is ready. timeout is in seconds."""
         payload = {"kind": kind, "name": name, "args": list(args), "env": dict(env or {})}
         got = await self.call("sandboxd.spawn", payload, timeout=timeout)
         return Child(self, got["id"], got["name"])
 
-    async def find(self, name: str, *, timeout: Optional[float] = None) -> List[Peer]:
+    async def find(self, name: str, *, timeout: Seconds = None) -> List[Peer]:
         """Who has that name now, in this tree; maybe nobody. timeout is in seconds."""
-        return [Peer(self, got["id"], got["name"]) for got in await self.call("sandboxd.find", {"name": name}, timeout=timeout)]
+        found = await self.call("sandboxd.find", {"name": name}, timeout=timeout)
+        return [Peer(self, got["id"], got["name"]) for got in found]
 
-    async def await_name(self, name: str, *, timeout: Optional[float] = None) -> Peer:
+    async def await_name(self, name: str, *, timeout: Seconds = None) -> Peer:
         """Waits for the first to have that name. timeout is in seconds."""
         got = await self.call("sandboxd.await", {"name": name}, timeout=timeout)
         return Peer(self, got["id"], got["name"])
@@ -169,7 +175,7 @@ class Actor:
 
     # The life of the connection.
 
-    def run(self, main: Optional[Callable[[], Awaitable[Any]]] = None, *, sock: Optional[socket.socket] = None) -> NoReturn:
+    def run(self, main: _Main = None, *, sock: Optional[socket.socket] = None) -> NoReturn:
         """Serves until cancelled, then exits the program: status 0, or 1 when the connection was lost.
 
         main is an async function to run besides; the program ends when it returns. Threads of functions that were
@@ -199,11 +205,11 @@ class Actor:
         loop.close()
         sys.exit(status)
 
-    async def _main(self, main: Optional[Callable[[], Awaitable[Any]]], sock: Optional[socket.socket]) -> Tuple[int, float]:
+    async def _main(self, main: _Main, sock: Optional[socket.socket]) -> Tuple[int, float]:
         try:
             return await self._serve(main, sock)
         finally:
-            left = asyncio.all_tasks() - {asyncio.current_task()}
+            left = asyncio.all_tasks() - {asyncio.current_task()} - self._server.tasks  # those had their time
             for task in left:
                 task.cancel()
             await self._settle(left, 0.2)
@@ -217,7 +223,8 @@ class Actor:
         return (await self._serve(None, sock))[0]
 
     def stop(self, status: int = 0, grace: float = 1.0) -> None:
-        """Ends the program of its own accord: no more calls; what is being served has grace seconds. From any thread."""
+        """Ends the program of its own accord, from any thread: what is being served has grace seconds, half of them to
+        end by itself."""
         if self._thread is None:
             raise errors.Lost("there is no connection to the supervisor")
         self._loop.call_soon_threadsafe(self._stop, (status, grace, None))
@@ -227,11 +234,12 @@ class Actor:
         if not self._ending.done():
             self._ending.set_result(end)
 
-    async def _serve(self, main: Optional[Callable[[], Awaitable[Any]]], sock: Optional[socket.socket]) -> Tuple[int, float]:
+    async def _serve(self, main: _Main, sock: Optional[socket.socket]) -> Tuple[int, float]:
         if hasattr(self, "_loop"):
             raise RuntimeError("an Actor serves once")
         self._loop = asyncio.get_running_loop()
-        _, self.id, self.name, self.epoch, self.frame_cap, window, left, self.limits, verbs = await self._conn.open(list(self._server.verbs), 0, sock)
+        welcome = await self._conn.open(list(self._server.verbs), 0, sock)
+        _, self.id, self.name, self.epoch, self.frame_cap, window, left, self.limits, verbs = welcome
         self.verbs, self.window = frozenset(verbs), self.window or window or 1 << 16
         self.deadline = time.monotonic() + left / 1000 if left else None
         self._thread, self._ending = threading.get_ident(), self._loop.create_future()
@@ -294,12 +302,14 @@ class Actor:
         try:
             while True:
                 self._on(*await self._conn.receive())
-                if self._conn.waiting() > FULL + 2 * self._conn.cap:  # more than functions can make: we answer faster than it reads
+                # More than functions leave to be sent: it makes us answer, and does not read.
+                if self._conn.waiting() > FULL + 2 * self._conn.cap:
                     await self._conn.gate()
         except Exception as e:
             e = self._conn.hang_up(e)
             if not self._ending.done():
-                self._ending.set_exception(e if isinstance(e, errors.RemoteError) else errors.Lost(f"{type(e).__name__}: {e}"))
+                lost = e if isinstance(e, errors.RemoteError) else errors.Lost(f"{type(e).__name__}: {e}")
+                self._ending.set_exception(lost)
             self._fail()
 
     # Messages.
@@ -357,5 +367,5 @@ class Actor:
                     raise wire.Violation("CANCELACK without CANCEL")
             else:
                 del self._opened[cid]
-                stream._on_end(f[0] if kind == wire.RETURN else None, errors.unbox(*f[0]) if kind == wire.ERROR else None)
+                stream._on_end(*((None, errors.unbox(*f[0])) if kind == wire.ERROR else (f[0], None)))
         dialog._poke()

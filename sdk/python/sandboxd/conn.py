@@ -80,7 +80,7 @@ class Connection:
         return wire.body(wire.ERROR, cid, [errors.cut(str(fields[0]), 128), "", "", errors.NOBODY, [], None, None])
 
     def hang_up(self, e: Exception) -> Exception:
-        """Closes because of an exception, after ERROR where the supervisor broke the protocol. Returns what to raise."""
+        """Closes because of an exception, after ERROR if the supervisor broke the protocol. Returns what to raise."""
         if isinstance(e, wire.Violation):
             e = errors.Protocol(str(e))
             self.write(self.error(0, e))

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Dict, Optional, Set
 
 from . import errors, wire
-from .dialog import Dialog
+from .dialog import Dialog, Seconds
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -33,14 +33,16 @@ class Context(Dialog):
     cancelled: Optional[errors.Cancelled] = None
     """By whom and why, once somebody has cancelled the call."""
 
-    def __init__(self, app: "Actor", cid: int, verb: str, mode: int, window: int, deadline: Optional[float], headers: Dict[str, str]) -> None:
+    def __init__(self, app: "Actor", cid: int, verb: str, mode: int, window: int, deadline: Seconds,
+                 headers: Dict[str, str]) -> None:
         super().__init__(app, verb, mode, app.window, deadline)
         self._cid, self._credit, self.headers = cid, window, headers
         self._task: Optional["asyncio.Task[None]"] = None
         self._ops: Set["asyncio.Task[Any]"] = set()  # what a thread waits for on behalf of this call
 
     async def started(self, value: Any = None) -> None:
-        """Sends the dialog's first value; openers wait for it. Without it, nil is sent at the first send(), recv() or return."""
+        """Sends the dialog's first value; openers wait for it. Without it, nil is sent at the first send(), recv() or
+        return."""
         if self._begun or not await self._start(value):
             raise RuntimeError("started() after the dialog has begun")
 

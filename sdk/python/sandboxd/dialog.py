@@ -6,7 +6,7 @@ import asyncio
 import collections
 import inspect
 import time
-from typing import TYPE_CHECKING, Any, Callable, Deque, Iterator, List, Optional, Set, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Iterator, List, Optional, Set, TypeVar
 
 from . import wire
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .actor import Actor
 
 _D = TypeVar("_D", bound="Dialog")
+Seconds = Optional[float]
+Headers = Optional[Dict[str, str]]
 
 
 class Dialog:
@@ -24,7 +26,7 @@ class Dialog:
     deadline: Optional[float]
     """When the call ends at the latest, on the clock of time.monotonic(), in seconds; None = never."""
 
-    def __init__(self, app: "Actor", verb: str, mode: int, window: int, deadline: Optional[float]) -> None:
+    def __init__(self, app: "Actor", verb: str, mode: int, window: int, deadline: Seconds) -> None:
         self.verb, self.deadline = verb, deadline
         self._app, self._conn, self._mode, self._window = app, app._conn, mode, window
         self._cid = 0

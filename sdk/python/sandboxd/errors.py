@@ -122,7 +122,8 @@ def box(e: BaseException, me: Address) -> List[Any]:
     if isinstance(remote, RemoteError):
         here = remote.source == NOBODY
         relay = list(remote.relay) if here else [*remote.relay, me]
-        fields = [remote.type, remote.message, remote.stack, me if here else remote.source, relay[:32], remote.canceller, remote.data]
+        source = me if here else remote.source
+        fields = [remote.type, remote.message, remote.stack, source, relay[:32], remote.canceller, remote.data]
     else:
         cls = type(e)
         name = _names.get(cls) if isinstance(e, Exception) else Panic.type  # type: ignore[arg-type]

@@ -28,7 +28,8 @@ class Server:
         self.last = 0  # the number of the latest call
         self.stopping: Optional[errors.Cancelled] = None  # why no more calls are served
 
-    def start(self, cid: int, name: str, mode: int, left: int, window: int, headers: Dict[str, str], raw: bytes) -> None:
+    def start(self, cid: int, name: str, mode: int, left: int, window: int, headers: Dict[str, str],
+              raw: bytes) -> None:
         """START came: begins to serve the call, or refuses it."""
         if cid % 2 or cid <= self.last:
             raise wire.Violation(f"START with the number {cid}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from . import errors, wire
 from .context import current
-from .dialog import Dialog
+from .dialog import Dialog, Headers, Seconds
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -24,7 +24,8 @@ class Stream(Dialog):
     first: Any = None
     """The value with which the other side started."""
 
-    def __init__(self, app: "Actor", verb: str, payload: Any, mode: int, window: int, timeout: Optional[float], headers: Optional[Dict[str, str]]) -> None:
+    def __init__(self, app: "Actor", verb: str, payload: Any, mode: int, window: int, timeout: Seconds,
+                 headers: Headers) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         outer = current()
         if outer is not None and outer.deadline is not None:

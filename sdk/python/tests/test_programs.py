@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 
-from .fake import CANCEL, EXIT, RETURN, Supervisor, Test, frame, start, welcome
+from .fake import CANCEL, EXIT, RETURN, STARTACK, STARTED, STOP, YIELD, Supervisor, Test, frame, start, welcome
 
 
 class Programs(Test):
@@ -93,6 +93,19 @@ def echo(x): return x
         code, _, err = self.program(text, script)
         self.assertEqual(code, 1)
         self.assertIn("ValueError: hi", err)
+
+    def test_readme(self):
+        def script(sup):
+            sup.send(start(2, "double", 21), start(4, "count", 9, mode=1, window=100))
+            got = sorted((sup.recv() for _ in range(3)), key=lambda m: m[0])
+            self.assertEqual(got, [[STARTACK, 4, 65536], [STARTED, 4, {"limit": 9}], [RETURN, 2, 42]])
+            sup.send(frame(YIELD, 4, 1), frame(STOP, 4))
+            self.assertEqual([sup.recv(), sup.recv()], [[YIELD, 4, 2], [RETURN, 4, "done"]])
+            sup.send(frame(CANCEL, 0, ["", ""], "", 1000))
+            self.assertEqual(sup.end()[-1], [EXIT])
+        with open(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "README.md")) as f:
+            text = f.read().split("```python\n")[1].split("```")[0]
+        self.assertEqual(self.program(text, script), (0, "", ""))
 
     def test_nobody(self):
         env = dict(os.environ, SANDBOXD_PEER="/nonexistent/peer.sock", PYTHONPATH=os.pathsep.join(sys.path))

@@ -207,6 +207,21 @@ class Served(Test):
                 sup.quiet(0.1)
                 self.assertEqual(sup.cancel(), [[CANCELACK, 0, 0]])
 
+    def test_cancel_when_nobody_reads(self):
+        async def floods(ctx):
+            while True:
+                await ctx.send(b"x" * 100000)
+
+        sup = self.serve(floods, theirs=1 << 40)
+        time.sleep(0.3)
+        sup.send(frame(CANCEL, 2, ["1", "boss"], "", 5000))
+        got = [sup.recv()]
+        while got[-1][0] != ERROR:
+            got.append(sup.recv())
+        self.assertEqual([m[0] for m in got[-2:]], [CANCELACK, ERROR])
+        self.assertLess(len(got), 40)
+        self.assertEqual(sup.cancel(), [[CANCELACK, 0, 0]])
+
     def test_deadline(self):
         async def waits(ctx):
             await ctx.recv()
