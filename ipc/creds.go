@@ -47,3 +47,21 @@ func (c *Conn) PassCred() error {
 	}
 	return nil
 }
+
+// PeerPidfd is a pidfd of the process that connected (SO_PEERPIDFD, Linux 6.5);
+// the caller closes it. unix.ENOPROTOOPT: the kernel is older. The error of a
+// peer that is dead and reaped is ErrPeerGone; newer kernels give a pidfd of that one too.
+func PeerPidfd(c *Conn) (int, error) {
+	var (
+		fd  int
+		err error
+	)
+	poll := c.raw.Control(func(s uintptr) { fd, err = unix.GetsockoptInt(int(s), unix.SOL_SOCKET, unix.SO_PEERPIDFD) })
+	switch {
+	case poll == nil && err == nil:
+		return fd, nil
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODATA):
+		err = fmt.Errorf("%w: %w", ErrPeerGone, err)
+	}
+	return -1, fmt.Errorf("ipc: peer pidfd: %w", sysErr(poll, err))
+}

@@ -17,7 +17,7 @@ import (
 // Read takes what there is, waiting for at least one byte; io.EOF at the end.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.f.Read(p)
-	if err == nil || err == io.EOF { //nolint:errorlint // os.File gives io.EOF itself, and so do we
+	if err == nil || err == io.EOF {
 		return n, err
 	}
 	return 0, fmt.Errorf("ipc: read: %w", fileErr(err))

@@ -135,6 +135,9 @@ func (a *Process) start(ctx context.Context, start time.Time) (err error) {
 	if ended { // by Close, which found nothing to kill yet
 		a.kill()
 	}
+	if _, ok := proc.(spawn.Peers); r.spec.Peer && !ok {
+		return noPeers(r.backend.Name())
+	}
 	a.began = time.Now()
 	for _, p := range proc.Phases() {
 		phases.add(p.Name, p.Took)

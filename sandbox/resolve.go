@@ -140,7 +140,7 @@ func (r *resolved) identity(h *Host) error {
 	}
 	q.UID, q.GID = user.UID, user.GID
 	q.Root, q.Mounts, q.HostNetwork, q.TimeNS, q.Terminal = s.Root, s.Mounts, s.Network == NetHost, s.TimeNS, s.Terminal
-	q.Alone = h.one
+	q.Alone, q.Peer = h.one, s.Peer
 	q.Hostname = s.Hostname
 	if q.Hostname == "" {
 		q.Hostname = "sandbox"

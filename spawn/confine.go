@@ -170,7 +170,7 @@ func landlockPolicy(r *Request, namespaced bool) landlock.Policy {
 	if namespaced { // the mount namespace holds only what may be seen
 		p.Dirs.ReadExec = []string{"/"}
 		p.Dirs.Device = []string{"/dev"}
-		p.Files.Socket = []string{"/run/sandboxd/peer.sock"}
+		p.Files.Socket = []string{DefaultSocket}
 		if r.Scratch.Bytes > 0 {
 			p.Dirs.ReadWrite = []string{"/tmp", "/dev/shm", rootfs.Home}
 		}
@@ -188,6 +188,9 @@ func landlockPolicy(r *Request, namespaced bool) landlock.Policy {
 		}
 		p.Files.Device = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}
 		p.Dirs.ReadWrite = []string{r.Private}
+		if r.Peer {
+			p.Dirs.Socket = []string{r.Private} // nobody else's is there
+		}
 		p.Dirs.Read = append(p.Dirs.Read, "/proc")
 		p.NoInet = !r.HostNetwork
 	}

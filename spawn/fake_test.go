@@ -185,6 +185,7 @@ var lies = map[string]func(*world){
 	"above the larger cap": func(w *world) { w.welcome(); w.frame(ipc.DefaultCap+1, make([]byte, 1000)); forever() },
 
 	"ready":                 func(w *world) { w.ready(); forever() },
+	"ready, then connects":  func(w *world) { w.ready(); w.dial(); forever() },
 	"ready, then exits":     func(w *world) { w.ready(); os.Exit(5) },
 	"reports, then exits":   func(w *world) { w.ready(); w.send(&ipc.Exit{Status: 7 << 8}); os.Exit(9) },
 	"reports garbage":       func(w *world) { w.ready(); w.frame(3, []byte{0x92, 7, 7}); os.Exit(9) },

@@ -111,8 +111,6 @@ func (a *actor) accept(ctx context.Context, id Identity, before []plan.Step) err
 	if err != nil {
 		return a.bootError(ctx, err, before)
 	}
-	// Nobody else may connect from here on. The close, which takes longer, comes once Welcome is on its way.
-	_ = unix.Shutdown(a.child.Returned[0], unix.SHUT_RDWR)
 	return nil
 }
 
@@ -126,6 +124,9 @@ func (p *Parked) Finish(ctx context.Context, after []plan.Step, inspect func(pid
 		return nil, err
 	}
 	a.phase("confine")
+	if a.keep != nil {
+		return a.keep, nil
+	}
 	return a, nil
 }
 
@@ -157,10 +158,13 @@ func (a *actor) finish(ctx context.Context, epoch uint64, after []plan.Step, ins
 			return inspect(sender.PID, listener)
 		}
 	}
+	a.quiet()
 	if err := ipc.SendWelcome(ctx, a.conn, ipc.Welcome{Epoch: epoch, Plan: rest}); err != nil {
 		return err
 	}
-	a.listener.Close()
+	if a.keep == nil {
+		a.listener.Close()
+	}
 	_, a.terminal, err = ipc.AwaitReady(ctx, a.conn, confined)
 	asked := slices.ContainsFunc(after, func(s plan.Step) bool { return s.Kind == plan.TTY })
 	switch {
@@ -251,6 +255,7 @@ type actor struct {
 	child    *launcher.Child
 	listener *ipc.Listener
 	conn     *ipc.Conn
+	keep     *peer // what Finish returns where the socket stays open
 	pid      int
 	terminal *os.File
 	scratch  *os.File

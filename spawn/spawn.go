@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/ipc"
 	"sandboxd/rootfs"
 )
 
@@ -56,6 +57,16 @@ type Process interface {
 	Phases() []Phase
 	// Close kills, reaps and releases. A second call is nil.
 	Close() error
+}
+
+// Peers is implemented by a Process whose Request had Peer, and by no other:
+// its program may connect to the actor's socket.
+type Peers interface {
+	// Accept waits for the next connection of a process of this actor, other than its init. Those of
+	// anybody else are closed, unread, and do not end the wait; so are those of a process that has
+	// ended meanwhile. It ends with ctx, and with os.ErrProcessDone when the actor has ended.
+	// The Conn is the caller's; its cap is ipc.HandshakeCap.
+	Accept(ctx context.Context) (*ipc.Conn, ipc.Cred, error)
 }
 
 // Phase is a named part of a start.
@@ -110,6 +121,10 @@ type Request struct {
 	// Private is the actor's own directory on the host, where the backend has no private root.
 	Private string
 
+	// Peer leaves the actor's socket open for the program: at DefaultSocket, or
+	// where SocketEnv says, which a backend without a private root adds to Env.
+	Peer bool
+
 	Stdio    [3]*os.File
 	Terminal *Winsize // a terminal instead of Stdio
 
@@ -148,7 +163,7 @@ const (
 	PivotRoot, ReadOnlyRoot            Feature = "pivot-root", "read-only-root"
 	NoNewPrivs, NoCapabilities, Filter Feature = "no-new-privs", "no-capabilities", "seccomp"
 	Landlock, TwoIDs, DiskLimit        Feature = "landlock", "two-ids", "disk-limit"
-	Terminal, KillWhole                Feature = "terminal", "kill-whole"
+	Terminal, KillWhole, PeerSocket    Feature = "terminal", "kill-whole", "peer-socket"
 )
 
 // Features maps a feature to nil where the backend holds it here, or to why

@@ -53,7 +53,7 @@ const (
 )
 
 const (
-	socketPath = "/run/sandboxd/peer.sock"
+	socketPath = spawn.DefaultSocket
 	socketDir  = "/run/sandboxd/s"
 )
 

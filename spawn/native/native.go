@@ -167,6 +167,7 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 // cgroup and its root, authenticated, and without a program. A warm pool holds these.
 type Parked struct {
 	parked *spawn.Parked
+	uid    int // of the program, as this process sees it
 	before []spawn.Phase
 	close  func()
 }
@@ -209,7 +210,7 @@ func (b *Backend) park(ctx context.Context, r *spawn.Request, meanwhile func()) 
 	if e.scratch != nil {
 		parked.SetScratch(e.scratch)
 	}
-	p := &Parked{parked: parked, before: []spawn.Phase{{Name: "launcher", Took: waited}}}
+	p := &Parked{parked: parked, uid: b.programUID(r), before: []spawn.Phase{{Name: "launcher", Took: waited}}}
 	if t.dedicated() {
 		p.close = func() { b.release(t, e) }
 	}
@@ -227,6 +228,9 @@ func (p *Parked) Start(ctx context.Context, r *spawn.Request) (spawn.Process, er
 }
 
 func (p *Parked) finish(ctx context.Context, r *spawn.Request, after []plan.Step) (spawn.Process, error) {
+	if r.Peer {
+		p.parked.KeepSocket(p.uid)
+	}
 	a, err := p.parked.Finish(ctx, after, r.Inspect)
 	if err != nil {
 		if p.close != nil {
@@ -234,7 +238,14 @@ func (p *Parked) finish(ctx context.Context, r *spawn.Request, after []plan.Step
 		}
 		return nil, err
 	}
-	return &process{Process: a, before: p.before, close: p.close}, nil
+	proc := &process{Process: a, before: p.before, close: p.close}
+	if peers, ok := a.(spawn.Peers); ok {
+		return struct {
+			*process
+			spawn.Peers
+		}{proc, peers}, nil
+	}
+	return proc, nil
 }
 
 // Close ends a parked actor that is not wanted.
@@ -244,6 +255,18 @@ func (p *Parked) Close() error {
 		p.close()
 	}
 	return err
+}
+
+// programUID is the program's uid as this process sees it. An ordinary user's
+// HostIDs count in the launcher's user namespace, see maps.
+func (b *Backend) programUID(r *spawn.Request) int {
+	switch {
+	case r.Host == nil, b.rootless && r.Host.UID == 0:
+		return os.Geteuid()
+	case b.rootless:
+		return b.options.SubUIDs.Start + r.Host.UID - 1
+	}
+	return r.Host.UID
 }
 
 // process releases its dedicated launcher with itself.

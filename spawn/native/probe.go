@@ -22,7 +22,7 @@ func (b *Backend) Probe(ctx context.Context) spawn.Features {
 	err := spawn.Try(ctx, b, r)
 	for _, name := range []spawn.Feature{
 		spawn.UserNS, spawn.PIDNS, spawn.MountNS, spawn.NetNS, spawn.UTSNS, spawn.IPCNS, spawn.CgroupNS, spawn.PivotRoot, spawn.ReadOnlyRoot,
-		spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.DiskLimit, spawn.KillWhole, spawn.TwoIDs, spawn.TimeNS, spawn.Terminal,
+		spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.DiskLimit, spawn.KillWhole, spawn.TwoIDs, spawn.TimeNS, spawn.Terminal, spawn.PeerSocket,
 	} {
 		f[name] = nil
 		if err != nil {

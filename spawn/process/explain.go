@@ -15,7 +15,7 @@ func (b *Backend) Explain(r *spawn.Request) ([]plan.Section, error) {
 		return nil, err
 	}
 	socket := filepath.Join(r.Private, "peer-0000000000000000.sock")
-	after, err := spawn.After(r, false)
+	after, err := spawn.After(told(r, socket), false)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ func (b *Backend) Probe(ctx context.Context) spawn.Features {
 		err = spawn.Try(ctx, b, &spawn.Request{ID: "probe", Dir: "/", Private: dir})
 	}
 	f := spawn.Features{spawn.Landlock: spawn.LandlockGate()}
-	for _, name := range []spawn.Feature{spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.Terminal, spawn.KillWhole} {
+	for _, name := range []spawn.Feature{spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.Terminal, spawn.KillWhole, spawn.PeerSocket} {
 		f[name] = nil
 		if err != nil {
 			f[name] = &spawn.Gate{Feature: name, Observed: err.Error()}

@@ -17,7 +17,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"sandboxd/rootfs"
@@ -65,12 +68,30 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 	if err != nil {
 		return nil, err
 	}
-	after, err := spawn.After(r, false)
+	after, err := spawn.After(told(r, socket), false)
 	if err != nil {
 		parked.Close()
 		return nil, err
 	}
+	if r.Peer {
+		uid := os.Geteuid()
+		if r.Host != nil {
+			uid = r.Host.UID
+		}
+		parked.KeepSocket(uid)
+	}
 	return parked.Finish(ctx, after, r.Inspect)
+}
+
+// told is r with the socket's path in the environment, where the program may connect to it.
+func told(r *spawn.Request, socket string) *spawn.Request {
+	if !r.Peer {
+		return r
+	}
+	with := *r
+	with.Env = slices.DeleteFunc(slices.Clone(r.Env), func(kv string) bool { return strings.HasPrefix(kv, spawn.SocketEnv+"=") })
+	with.Env = append(with.Env, spawn.SocketEnv+"="+socket)
+	return &with
 }
 
 // refuse says no to what takes a namespace.

@@ -73,6 +73,12 @@ func testIdentity(t *testing.T, s *suite) {
 // ready waits until the program has written word and a newline.
 func (p *program) ready(word string) *lines {
 	p.t.Helper()
+	l := p.lines()
+	l.want(word)
+	return l
+}
+
+func (p *program) lines() *lines {
 	l := &lines{p.t, make(chan string, 64)}
 	go func() {
 		defer close(l.ch)
@@ -80,7 +86,6 @@ func (p *program) ready(word string) *lines {
 			l.ch <- in.Text()
 		}
 	}()
-	l.want(word)
 	return l
 }
 
