@@ -404,10 +404,8 @@ func knock(ctx context.Context, env *sandboxtest.Env) int {
 		if conn, err = env.Dial(ctx); err != nil {
 			return 1
 		}
-		if s, _, err := session.Join(ctx, conn, session.Hello{SDK: "probe", Probe: true}, session.Options{}); err != nil {
+		if _, _, err := session.Join(ctx, conn, session.Hello{SDK: "probe", Probe: true}, session.Options{}); err != nil {
 			return 1
-		} else {
-			s.Close()
 		}
 	}
 	return worker(ctx, env)
