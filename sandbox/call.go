@@ -77,7 +77,7 @@ func (a *Actor) Ping(ctx context.Context) error {
 	return a.explain(l, l.s.Ping(ctx))
 }
 
-// serving waits for a life that can be called.
+// serving waits for a life that can be called, which one that was asked to end cannot.
 func (a *Actor) serving(ctx context.Context) (*life, error) {
 	if !a.spec.Peer {
 		return nil, fmt.Errorf("%v cannot be called: its Spec does not say Peer", a.Ref())
@@ -85,13 +85,14 @@ func (a *Actor) serving(ctx context.Context) (*life, error) {
 	for {
 		a.mu.Lock()
 		l, over, changed := a.life, a.over, a.changed
+		ending := l != nil && l.ladder != nil
 		gone := &ActorError{Report: a.report, Err: ErrLost}
 		a.mu.Unlock()
 		if over {
 			gone.Actor = a.Ref()
 			return nil, gone
 		}
-		if l.serves() {
+		if !ending && l.serves() {
 			return l, nil
 		}
 		select {

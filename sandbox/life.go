@@ -107,6 +107,9 @@ func (a *Actor) watch(l *life) (report *Report, why error) {
 		}
 	}
 	report = a.bury(l)
+	if s != nil && errors.Is(s.Err(), session.ErrProtocol) {
+		why = s.Err() // also where the program ended before we could end it
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	exit := report.Exit
@@ -118,6 +121,10 @@ func (a *Actor) watch(l *life) (report *Report, why error) {
 	}
 	return report, &ActorError{Actor: l.ref, Report: report, Err: why}
 }
+
+// lastWords is how long a connection whose program is gone may take to end. Only
+// one that the program has given away can be open then.
+const lastWords = time.Second
 
 // bury waits until nothing of a life is left, its children included.
 func (a *Actor) bury(l *life) *Report {
@@ -132,7 +139,9 @@ func (a *Actor) bury(l *life) *Report {
 	s, ladder := l.s, l.ladder
 	a.mu.Unlock()
 	if s != nil {
-		s.Close()
+		t := time.AfterFunc(lastWords, func() { s.Close() })
+		<-s.Done() // by itself, when it has read what the program said last
+		t.Stop()
 	}
 	l.kids.end(&CancelCause{By: l.ref, Reason: "its parent has ended"}, time.Now().Add(a.n.grace))
 	l.kids.wait(context.Background(), func() bool { return len(l.kids.actors) == 0 })

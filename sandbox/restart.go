@@ -190,13 +190,12 @@ func (a *Actor) resume(l *life, b *bounce) (*life, error) {
 		return nil, nil
 	}
 	again, err := a.begin(a.n.ctx)
-	close(b.done)
-	if err != nil {
-		if a.ctx.Err() != nil {
-			return nil, nil
-		}
-		return a.restart(l, a.n.strategy.limits(), err)
+	if err == nil {
+		a.n.tell(Event{Kind: Restarted, Actor: again.ref, Epoch: again.epoch})
 	}
-	a.n.tell(Event{Kind: Restarted, Actor: again.ref, Epoch: again.epoch})
-	return again, nil
+	close(b.done)
+	if err == nil || a.ctx.Err() != nil {
+		return again, nil
+	}
+	return a.restart(l, a.n.strategy.limits(), err)
 }

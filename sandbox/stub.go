@@ -5,6 +5,6 @@ import (
 	"errors"
 )
 
-func (h *Host) startBelow(ctx context.Context, p *Process, s Spec) (*Process, error) {
-	return nil, errors.New("x")
+func (h *Host) startBelow(context.Context, *Process, Spec) (*Process, error) {
+	return nil, errors.New("a child of an actor has no sandbox yet")
 }

@@ -160,7 +160,11 @@ func (a *Actor) Wait(ctx context.Context) (*Report, error) {
 	select {
 	case <-a.done:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		select {
+		case <-a.done:
+		default:
+			return nil, context.Cause(ctx)
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

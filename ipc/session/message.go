@@ -4,8 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"sandboxd/ipc/wire"
 )
@@ -83,10 +86,10 @@ type message struct {
 }
 
 // append adds the message's body to b. The payload is taken as it is.
-func (m *message) append(b []byte) []byte {
-	if len(m.payload) > 4<<10 {
-		b = slices.Grow(b, len(m.payload)+64)
-	}
+func (m *message) append(b []byte) []byte { return append(m.appendHead(b), m.payload...) }
+
+// appendHead is append without the payload, which is the last element where there is one.
+func (m *message) appendHead(b []byte) []byte {
 	b = wire.AppendArrayHead(b, shapes[m.kind].n)
 	b = wire.AppendUint(b, uint64(m.kind))
 	switch m.kind {
@@ -103,9 +106,6 @@ func (m *message) append(b []byte) []byte {
 		b = wire.AppendUint(b, m.left)
 		b = wire.AppendUint(b, m.n)
 		b = appendHeaders(b, m.headers)
-		b = append(b, m.payload...)
-	case started, yield, giveBack:
-		b = append(b, m.payload...)
 	case startAck, credit, cancelAck:
 		b = wire.AppendUint(b, m.n)
 	case fail:
@@ -196,8 +196,8 @@ func scanName(s *wire.Scanner, what string) string {
 
 func appendHeaders(b []byte, h map[string]string) []byte {
 	b = wire.AppendMapHead(b, len(h))
-	for k, v := range h {
-		b = wire.AppendStr(wire.AppendStr(b, k), v)
+	for _, k := range slices.Sorted(maps.Keys(h)) {
+		b = wire.AppendStr(wire.AppendStr(b, k), h[k])
 	}
 	return b
 }
@@ -218,8 +218,10 @@ func scanHeaders(s *wire.Scanner) map[string]string {
 	return h
 }
 
-// clip shortens what a peer of ours would refuse as too long, at a rune's edge.
+// clip makes text of what a peer would refuse as too long, or as no text, and
+// end the session for: most bytes of UTF-8.
 func clip(v string, most int) string {
+	v = strings.ToValidUTF8(v, "\uFFFD")
 	if len(v) <= most {
 		return v
 	}
@@ -229,14 +231,51 @@ func clip(v string, most int) string {
 	return v[:most]
 }
 
+// large tells whether the payload is worth sending from where it is.
+func (m *message) large() bool { return len(m.payload) >= byPart }
+
+// frame adds the message's frame to b, but for a payload that is large; or fails and leaves b as it was.
+func (m *message) frame(b []byte, most int) ([]byte, error) {
+	if m.large() {
+		at := len(b)
+		b, err := frame(b, most-len(m.payload), m.appendHead)
+		if err == nil {
+			binary.LittleEndian.PutUint32(b[at:], uint32(len(b)-at-4+len(m.payload)))
+		}
+		return b, err
+	}
+	return frame(b, most, m.append)
+}
+
 // frame adds the frame of a body that f adds to b, or fails and leaves b as it was.
 func frame(b []byte, most int, f func([]byte) []byte) ([]byte, error) {
 	at := len(b)
 	b = f(append(b, 0, 0, 0, 0))
 	n := len(b) - at - 4
 	if n > most {
-		return b[:at], fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, n, most)
+		return b[:at], fmt.Errorf("%w: %d bytes more than a frame has", ErrTooLarge, n-most)
 	}
 	binary.LittleEndian.PutUint32(b[at:], uint32(n))
 	return b, nil
+}
+
+// sound says what is wrong with a message that the other side would refuse, and
+// end the session for. A payload that is not there becomes nil.
+func (m *message) sound() error {
+	if len(m.payload) == 0 {
+		m.payload = []byte{0xc0}
+	}
+	others := shapes[m.kind].n + 2*len(m.headers) // values of the frame beside the payload's
+	if err := wire.Check(m.payload, wire.Limits{Depth: wire.DefaultDepth - 1, Items: wire.DefaultItems - others}); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadPayload, err)
+	}
+	if len(m.headers) > maxHeaders {
+		return fmt.Errorf("%w: %d headers, at most %d", ErrTooLarge, len(m.headers), maxHeaders)
+	}
+	for k, v := range m.headers {
+		if len(k) > maxHeaderKey || len(v) > maxHeaderVal || !utf8.ValidString(k) || !utf8.ValidString(v) {
+			return fmt.Errorf("%w: header %.80q: want text, at most %d bytes with at most %d", ErrTooLarge, k, maxHeaderKey, maxHeaderVal)
+		}
+	}
+	return nil
 }

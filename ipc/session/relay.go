@@ -24,15 +24,29 @@ func Relay(ctx context.Context, from, to *Stream) ([]byte, error) {
 		defer close(down)
 		if err := copyItems(ctx, to, from); err == nil {
 			_ = to.CloseSend()
+		} else if !over(to) {
+			stop(err)
 		}
 	}()
 	if err := copyItems(ctx, from, to); err == nil {
 		_ = from.CloseSend()
+	} else if !over(to) {
+		stop(err) // an item is lost: there must be no result as if it were not
 	}
 	result, err := to.Result(ctx)
 	stop(io.EOF)
 	<-down
 	return result, err
+}
+
+// over tells whether a dialog has ended, so that its result says why it takes no more.
+func over(s *Stream) bool {
+	select {
+	case <-s.Done():
+		return true
+	default:
+		return false
+	}
 }
 
 // copyItems passes items on until there are no more.

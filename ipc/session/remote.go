@@ -3,10 +3,8 @@ package session
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
-	"sync"
 
 	"sandboxd/ipc/codec"
 	"sandboxd/ipc/wire"
@@ -47,43 +45,6 @@ func (e *RemoteError) Error() string {
 // Unwrap is the error as it was at its source, where its type is known here.
 func (e *RemoteError) Unwrap() error { return e.revived }
 
-// registry is what RegisterError and RegisterErrorType were told.
-var registry = struct {
-	sync.RWMutex
-	values map[string]error
-	types  map[string]reflect.Type
-	names  map[reflect.Type]string
-}{values: map[string]error{}, types: map[string]reflect.Type{}, names: map[reflect.Type]string{}}
-
-// RegisterError lets errors.Is find err in another process, which registers its
-// own by the same name. A name that is taken panics, as does one of the protocol's.
-func RegisterError(name string, err error) {
-	registry.Lock()
-	defer registry.Unlock()
-	claim(name)
-	registry.values[name] = err
-}
-
-// RegisterErrorType lets errors.As find errors of type T in another process,
-// with their exported fields; T is a struct, or a pointer to one, that codec can encode.
-func RegisterErrorType[T error](name string) {
-	registry.Lock()
-	defer registry.Unlock()
-	claim(name)
-	t := reflect.TypeFor[T]()
-	registry.types[name], registry.names[t] = t, name
-}
-
-// claim panics where the name is taken. Precondition: the registry is locked.
-func claim(name string) {
-	switch {
-	case name == "" || len(name) > maxName || strings.HasPrefix(name, "sandboxd."):
-		panic(fmt.Sprintf("session: error name %q: want 1 to %d bytes that do not begin with sandboxd.", name, maxName))
-	case registry.values[name] != nil || registry.types[name] != nil:
-		panic(fmt.Sprintf("session: error name %q is registered already", name))
-	}
-}
-
 // Pack makes an error ready to cross. One that has come from another actor
 // keeps all that it says, and is marked as passed on by self.
 func Pack(err error, self Ref) *RemoteError {
@@ -105,55 +66,25 @@ func Pack(err error, self Ref) *RemoteError {
 	return e
 }
 
-// typeOf is the name by which err crosses, and its fields.
-func typeOf(err error) (string, codec.Raw) {
-	registry.RLock()
-	defer registry.RUnlock()
-	for name, v := range registry.values {
-		if errors.Is(err, v) {
-			return name, nil
+// fit is e as it can be sent in a frame of most bytes: what a receiver would
+// refuse, and end the session for, is left out, beginning with what matters least.
+func fit(e *RemoteError, most int) *RemoteError {
+	for step := 0; ; step++ {
+		m := message{kind: fail, cid: maxNumber, err: e}
+		b := m.append(nil)
+		if len(b) <= most && wire.Check(b, wire.Limits{}) == nil || step > 2 {
+			return e
 		}
-	}
-	for t, name := range registry.names {
-		target := reflect.New(t)
-		if errors.As(err, target.Interface()) {
-			if data, derr := codec.Marshal(target.Elem().Interface()); derr == nil {
-				return name, data
-			}
-			return name, nil
+		smaller := *e
+		switch step {
+		case 0:
+			smaller.Data = nil
+		case 1:
+			smaller.Stack = ""
+		case 2:
+			smaller.Message, smaller.Relay = clip(e.Message, 512), nil
 		}
-	}
-	for _, s := range sentinels {
-		if errors.Is(err, s.err) {
-			return s.name, nil
-		}
-	}
-	return clip(fmt.Sprintf("%T", err), maxName), nil
-}
-
-// revive finds what e was at its source. An actor may claim any type: what is
-// revived says no more than that, and its fields are as hostile as a payload.
-func (e *RemoteError) revive() {
-	for _, s := range sentinels {
-		if s.name == e.Type {
-			e.revived = s.err
-			return
-		}
-	}
-	registry.RLock()
-	defer registry.RUnlock()
-	if v := registry.values[e.Type]; v != nil {
-		e.revived = v
-		return
-	}
-	if t := registry.types[e.Type]; t != nil {
-		target := reflect.New(t)
-		if e.Data == nil || codec.Unmarshal(e.Data, target.Interface()) != nil {
-			return
-		}
-		if err, ok := target.Elem().Interface().(error); ok && !reflect.ValueOf(err).IsZero() {
-			e.revived = err
-		}
+		e = &smaller
 	}
 }
 

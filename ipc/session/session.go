@@ -9,41 +9,6 @@ import (
 	"time"
 )
 
-// Options of a session. The zero value serves nothing and has the defaults of this package.
-type Options struct {
-	Self Ref  // who this side is, in what it cancels and passes on; Join fills it in
-	Peer Ref  // who the other side is; Welcome fills it in
-	Mux  *Mux // what this side serves; nil: nothing
-
-	// Cancelled is called, once, when the supervisor asks the whole program to
-	// end. Programs only; the acknowledgement has been sent.
-	Cancelled func(c *Cancelled, grace time.Duration)
-	// Headers gives what a call carries of its context, such as a trace; nil: nothing.
-	Headers func(context.Context) map[string]string
-	// Context derives what a served call runs in; nil: the session's own.
-	Context func(ctx context.Context, c *Inbound) context.Context
-	// Observe, if set, is told of every call served or made, when it ends.
-	Observe func(CallInfo)
-
-	Window int           // bytes of each stream that are held here; 0: DefaultWindow
-	Budget int64         // 0: DefaultBudget
-	Calls  int           // 0: DefaultCalls
-	Grace  time.Duration // 0: DefaultGrace
-
-	host  bool // this side is the supervisor
-	verbs map[string]bool
-}
-
-// CallInfo is what Calls and Options.Observe tell of a call.
-type CallInfo struct {
-	Verb    string
-	Mode    Mode
-	Inbound bool // the other side opened it
-	Since   time.Time
-	Took    time.Duration // 0 while it runs
-	Err     error         // how it ended; nil while it runs, or well
-}
-
 // Session is one connection's calls. Its methods may be called concurrently.
 type Session struct {
 	o Options
@@ -63,32 +28,32 @@ type Session struct {
 	pings  map[uint64]chan struct{}
 	number uint64
 	acked  chan struct{} // closed when CANCEL of the whole is acknowledged
-	exited bool          // the program said EXIT
-	asked  bool          // CANCEL of the whole has come
+	asked  int           // CANCELs of the whole that have come, or were sent and not acknowledged
 	drains bool          // nothing more is served
 	err    error         // why it ended
+	over   []CallInfo    // calls that Observe is to be told of
 }
 
 func newSession(l *link, o Options) *Session {
-	if o.Window <= 0 {
-		o.Window = DefaultWindow
-	}
-	if o.Budget <= 0 {
-		o.Budget = DefaultBudget
-	}
-	if o.Calls <= 0 {
-		o.Calls = DefaultCalls
-	}
-	if o.Grace <= 0 {
-		o.Grace = DefaultGrace
-	}
-	s := &Session{o: o, l: l, w: newWriter(l), done: make(chan struct{}), calls: map[uint64]*call{}, pings: map[uint64]chan struct{}{}, acked: make(chan struct{})}
+	s := &Session{o: o.defaults(), l: l, done: make(chan struct{}), calls: map[uint64]*call{}, pings: map[uint64]chan struct{}{}, acked: make(chan struct{})}
+	// What the other side said last may tell more than that it reads no more: time to read that.
+	s.w = newWriter(l, func(err error) { time.AfterFunc(lastWords, func() { s.end(err) }) })
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	if s.next = 1; o.host {
 		s.next = 2
 	}
 	go s.receive()
 	return s
+}
+
+// unlock unlocks mu, and tells Observe of the calls that ended while it was held.
+func (s *Session) unlock() {
+	over := s.over
+	s.over = nil
+	s.mu.Unlock()
+	for _, info := range over {
+		s.o.Observe(info)
+	}
 }
 
 // Self is who this side is, Peer who the other one is.
@@ -122,45 +87,40 @@ func (s *Session) Calls() []CallInfo {
 	return list
 }
 
-// lastWords is how long a peer that broke the protocol may take to be told.
-const lastWords = 100 * time.Millisecond
-
 // receive is the dispatcher: it reads until the end, and never waits for anything else.
 func (s *Session) receive() {
-	var err error
-	for {
-		var body []byte
-		if body, err = s.l.read(); err != nil {
-			break
-		}
-		var m message
-		if err = m.decode(body); err != nil {
-			break
-		}
-		if err = s.dispatch(&m); err != nil {
-			break
-		}
-	}
-	s.mu.Lock()
-	exited := s.exited
-	s.mu.Unlock()
-	_, told := errors.AsType[*RemoteError](err)
-	switch {
-	case told:
-	case errors.Is(err, ErrProtocol):
-		if s.w.answer(&message{kind: fail, err: Pack(err, s.o.Self)}) == nil {
+	err := s.readAll()
+	if errors.Is(err, ErrProtocol) {
+		if _, told := errors.AsType[*RemoteError](err); !told && s.w.answer(&message{kind: fail, err: fit(Pack(err, s.o.Self), s.w.cap)}) == nil {
 			ctx, stop := context.WithTimeout(context.Background(), lastWords)
 			_ = s.w.flushed(ctx)
 			stop()
 		}
-	case exited:
-		err = ErrExited
-	case errors.Is(err, io.EOF):
-		err = ErrLost
-	default:
-		err = lost(err)
 	}
 	s.end(err)
+}
+
+// readAll dispatches messages until there is a reason to end.
+func (s *Session) readAll() error {
+	var m message
+	for {
+		body, err := s.l.read()
+		switch {
+		case errors.Is(err, ErrProtocol):
+			return err
+		case err == io.EOF: //nolint:errorlint // between two frames; as bufio returns it
+			return ErrLost
+		case err != nil:
+			return lost(err)
+		}
+		m = message{}
+		if err := m.decode(body); err != nil {
+			return err
+		}
+		if err := s.dispatch(&m); err != nil {
+			return err
+		}
+	}
 }
 
 // end ends the session for the first reason that anyone has.
@@ -171,17 +131,14 @@ func (s *Session) end(err error) {
 		return
 	}
 	s.err = err
-	calls := s.calls
-	s.calls = map[uint64]*call{}
-	s.mu.Unlock()
-	s.w.fail(lost(err))
-	s.l.rw.Close()
-	s.stop(lost(err))
-	for _, c := range calls {
-		s.mu.Lock()
-		c.finishLocked(nil, lost(err))
-		s.mu.Unlock()
+	why := lost(err)
+	s.w.fail(why)
+	for _, c := range s.calls {
+		c.finishLocked(nil, why)
 	}
+	s.unlock()
+	s.l.rw.Close()
+	s.stop(why)
 	close(s.done)
 }
 
@@ -191,163 +148,4 @@ func lost(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrLost, err)
-}
-
-// Close ends the session at once. Of a program, Exit is the polite way.
-func (s *Session) Close() error {
-	s.end(ErrExited)
-	return nil
-}
-
-// Exit says that the program ends, and closes when that has been written or ctx ends.
-func (s *Session) Exit(ctx context.Context) error {
-	err := s.w.answer(&message{kind: exit})
-	if err == nil {
-		err = s.w.flushed(ctx)
-	}
-	s.end(ErrExited)
-	return err
-}
-
-// Drain cancels what is served, in the name of cause, and waits until it is
-// answered or ctx ends. Calls that come meanwhile are refused.
-func (s *Session) Drain(ctx context.Context, cause *Cancelled) {
-	s.mu.Lock()
-	s.drains = true
-	var left []*call
-	for _, c := range s.calls {
-		if !c.mine {
-			left = append(left, c)
-			c.cancel(cause)
-			c.wakeLocked()
-		}
-	}
-	s.mu.Unlock()
-	for _, c := range left {
-		select {
-		case <-c.final:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// CancelPeer asks the whole program to end and waits for the acknowledgement. Supervisors only.
-func (s *Session) CancelPeer(ctx context.Context, c *Cancelled, grace time.Duration) error {
-	if err := s.w.answer(&message{kind: cancel, by: c.By, reason: c.Reason, left: millis(grace)}); err != nil {
-		return err
-	}
-	select {
-	case <-s.acked:
-		return nil
-	case <-s.done:
-		return lost(s.Err())
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// Ping waits until the other side's dispatcher has answered.
-func (s *Session) Ping(ctx context.Context) error {
-	s.mu.Lock()
-	s.number++
-	n, back := s.number, make(chan struct{})
-	s.pings[n] = back
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.pings, n)
-		s.mu.Unlock()
-	}()
-	if err := s.w.send(ctx, &message{kind: ping, n: n}); err != nil {
-		return err
-	}
-	select {
-	case <-back:
-		return nil
-	case <-s.done:
-		return lost(s.Err())
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// dispatch handles one message. An error ends the session.
-func (s *Session) dispatch(m *message) error {
-	switch m.kind {
-	case start:
-		return s.serve(m)
-	case ping:
-		return s.w.answer(&message{kind: pong, n: m.n})
-	case pong:
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if back := s.pings[m.n]; back != nil {
-			close(back)
-			delete(s.pings, m.n)
-		}
-		return nil
-	case exit:
-		return s.peerExits()
-	}
-	if m.cid == 0 {
-		return s.whole(m)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := s.calls[m.cid]
-	if c == nil {
-		if s.ours(m.cid) && m.cid < s.next || !s.ours(m.cid) && m.cid <= s.seen {
-			return nil // it has ended, and this crossed its end
-		}
-		return violation("%v for call %d, which nobody opened", m.kind, m.cid)
-	}
-	return c.receiveLocked(m)
-}
-
-// ours tells by a call's number who opened it.
-func (s *Session) ours(cid uint64) bool { return cid%2 == 0 == s.o.host }
-
-func (s *Session) peerExits() error {
-	if !s.o.host {
-		return violation("EXIT by the supervisor")
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.exited = true
-	return nil
-}
-
-// whole handles what concerns the session, not a call.
-func (s *Session) whole(m *message) error {
-	switch {
-	case m.kind == fail:
-		return m.err
-	case m.kind == cancel && !s.o.host:
-		s.mu.Lock()
-		first := !s.asked
-		s.asked = true
-		s.mu.Unlock()
-		state := uint64(1)
-		if first {
-			state = 0
-		}
-		if err := s.w.answer(&message{kind: cancelAck, n: state}); err != nil {
-			return err
-		}
-		if first && s.o.Cancelled != nil {
-			go s.o.Cancelled(&Cancelled{m.by, m.reason}, duration(m.left))
-		}
-		return nil
-	case m.kind == cancelAck && s.o.host:
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		select {
-		case <-s.acked:
-		default:
-			close(s.acked)
-		}
-		return nil
-	}
-	return violation("%v without a call", m.kind)
 }

@@ -11,7 +11,8 @@ import (
 // while another one receives.
 type Stream struct{ c *call }
 
-// Open starts a dialog. ctx bounds the opening only: end the dialog by Result or Cancel.
+// Open starts a dialog. ctx bounds the opening only: end the dialog by Result or
+// Cancel. payload belongs to the session from here on.
 func (s *Session) Open(ctx context.Context, verb string, payload []byte) (*Stream, error) {
 	c, err := s.open(ctx, verb, Dialog, payload)
 	if err != nil {
@@ -20,84 +21,45 @@ func (s *Session) Open(ctx context.Context, verb string, payload []byte) (*Strea
 	return &Stream{c}, nil
 }
 
-// await waits until ready says true, the call has ended, or ctx has; it returns
-// with Session.mu held, whatever the error.
-func (c *call) await(ctx context.Context, ready func() bool) error {
-	c.s.mu.Lock()
-	for !ready() && !c.ended && (c.mine || c.ctx.Err() == nil) {
-		signal, served := c.waitLocked(), context.Context(nil)
-		if !c.mine {
-			served = c.ctx
-		}
-		c.s.mu.Unlock()
-		err := sleep(ctx, served, signal)
-		c.s.mu.Lock()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func sleep(ctx, served context.Context, signal <-chan struct{}) error {
-	var over <-chan struct{}
-	if served != nil {
-		over = served.Done()
-	}
-	select {
-	case <-signal:
-		return nil
-	case <-over:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// whyLocked is why a stream cannot go on.
-func (c *call) whyLocked() error {
-	switch {
-	case c.err != nil:
-		return c.err
-	case c.ended:
-		return ErrEnded
-	case !c.mine && c.ctx.Err() != nil:
-		return context.Cause(c.ctx)
-	}
-	return nil
-}
-
-// Send sends one item. It waits while the other side's window is full, until
-// the dialog or ctx ends: a slow reader slows its writer.
+// Send sends one item, which belongs to the session from here on. It waits while
+// the other side's window is full, until the dialog or ctx ends: a slow reader
+// slows its writer.
 func (s *Stream) Send(ctx context.Context, item []byte) error {
 	c := s.c
-	if n := len(item) + 32; n > c.s.l.cap {
-		return fmt.Errorf("%w: an item of %d bytes, at most %d", ErrTooLarge, len(item), c.s.l.cap-32)
+	m := message{kind: yield, cid: c.cid, payload: item}
+	if err := m.sound(); err != nil {
+		return fmt.Errorf("session: item of %s: %w", c.verb, err)
 	}
-	if err := c.s.w.wait(ctx); err != nil {
-		return err
+	err := c.lockBoth(ctx, func() bool { return c.credit > 0 || c.weStop })
+	if err == nil {
+		err = c.mayLocked(c.begun || c.mine, "the server of a dialog says Started before its first item")
 	}
-	err := c.await(ctx, func() bool { return c.credit > 0 || c.weStop })
-	switch {
-	case err != nil:
-	case c.weStop:
-		err = fmt.Errorf("send after CloseSend: %w", ErrEnded)
-	case !c.mine && !c.begun && c.whyLocked() == nil:
-		err = errors.New("session: the server of a dialog says Started before its first item")
-	default:
-		err = c.whyLocked()
+	write := false
+	if err == nil {
+		write, err = c.s.w.put(&m) // in one step with the credit, and before an end
 	}
-	if err != nil {
-		c.s.mu.Unlock()
-		return err
+	if err == nil {
+		c.credit -= cost(m.payload)
 	}
-	c.credit -= cost(item)
-	write, err := c.s.w.put(&message{kind: yield, cid: c.cid, payload: item}) // in one step with the credit, and before an end
 	c.s.mu.Unlock()
 	if write {
-		err = c.s.w.write()
+		c.s.w.later()
 	}
 	return err
+}
+
+// mayLocked is why this side may not send on a stream.
+func (c *call) mayLocked(ok bool, rule string) error {
+	if err := c.whyLocked(); err != nil {
+		return err
+	}
+	if c.weStop {
+		return fmt.Errorf("session: send after CloseSend: %w", ErrEnded)
+	}
+	if !ok {
+		return errors.New("session: " + rule)
+	}
+	return nil
 }
 
 // CloseSend says that no more items come from this side. A second call is nil.
@@ -108,12 +70,12 @@ func (s *Stream) CloseSend() error {
 		c.s.mu.Unlock()
 		return nil
 	}
-	c.weStop = true
 	write, err := c.s.w.put(&message{kind: stop, cid: c.cid})
+	c.weStop = true
 	c.wakeLocked()
 	c.s.mu.Unlock()
 	if write {
-		err = c.s.w.write()
+		c.s.w.write()
 	}
 	return err
 }
@@ -140,7 +102,7 @@ func (s *Stream) Recv(ctx context.Context) ([]byte, error) {
 	write := c.eatLocked(cost(item))
 	c.s.mu.Unlock()
 	if write {
-		_ = c.s.w.write()
+		c.s.w.later()
 	}
 	return item, nil
 }
@@ -160,26 +122,25 @@ func (c *call) eatLocked(n int64) (write bool) {
 // Start says the dialog's first value. The server's end says it once, before its first item.
 func (s *Stream) Start(ctx context.Context, value []byte) error {
 	c := s.c
+	m := message{kind: started, cid: c.cid, payload: value}
 	if c.mine {
 		return errors.New("session: the opener of a dialog does not say Started")
 	}
-	c.s.mu.Lock()
-	err := c.whyLocked()
-	if err == nil && c.begun {
-		err = errors.New("session: Started was said already")
+	if err := m.sound(); err != nil {
+		return fmt.Errorf("session: first value of %s: %w", c.verb, err)
 	}
-	if err != nil {
-		c.s.mu.Unlock()
-		return err
+	err := c.lockBoth(ctx, func() bool { return true })
+	if err == nil {
+		err = c.mayLocked(!c.begun, "Started was said already")
 	}
-	c.begun = true
-	write, err := c.s.w.put(&message{kind: started, cid: c.cid, payload: value})
-	if err != nil {
-		c.begun = false
+	write := false
+	if err == nil {
+		write, err = c.s.w.put(&m)
+		c.begun = err == nil
 	}
 	c.s.mu.Unlock()
 	if write {
-		err = c.s.w.write()
+		c.s.w.write()
 	}
 	return err
 }
@@ -203,30 +164,14 @@ func (s *Stream) Started(ctx context.Context) ([]byte, error) {
 // Result waits for the dialog's end; what nobody received until then is thrown
 // away. When ctx ends the dialog is cancelled, as Session.Call is. Opener's end only.
 func (s *Stream) Result(ctx context.Context) ([]byte, error) {
-	c := s.c
-	if !c.mine {
+	if !s.c.mine {
 		return nil, errors.New("session: the server of a dialog has its result itself")
 	}
 	for {
-		_, err := s.Recv(ctx)
-		switch {
-		case err == nil:
-			continue
-		case ctx.Err() != nil:
-			if err := c.end(ctx); err != nil {
-				return nil, err
-			}
-		}
-		break
-	}
-	select {
-	case <-c.final:
-	case <-ctx.Done():
-		if err := c.end(ctx); err != nil {
-			return nil, err
+		if _, err := s.Recv(ctx); err != nil {
+			return s.c.outcome(ctx)
 		}
 	}
-	return c.result, c.err
 }
 
 // Cancel ends the dialog in the name of cause and waits for its end, for the
@@ -236,17 +181,15 @@ func (s *Stream) Cancel(cause error) error {
 	if !c.mine {
 		return errors.New("session: only the opener of a dialog cancels it")
 	}
-	ctx, stop := context.WithCancelCause(context.Background())
-	stop(cause)
+	if cause == nil {
+		cause = context.Canceled
+	}
 	select {
 	case <-c.final:
 		return nil
 	default:
 	}
-	if err := c.end(ctx); errors.Is(err, ErrTooSlow) {
-		return err
-	}
-	if errors.Is(c.err, ErrTooSlow) {
+	if c.end(cause); errors.Is(c.err, ErrTooSlow) {
 		return c.err
 	}
 	return nil

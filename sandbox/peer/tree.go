@@ -21,6 +21,10 @@ type Exit struct {
 	Detail string `msgpack:"detail"`
 }
 
+// Other is an actor that this one knows by its id, such as one whose id was in a
+// payload. Whether there is one, and this one may call it, shows when it does.
+func (p *Peer) Other(r Ref) *Other { return &Other{r, p} }
+
 // Spawn starts a child of this actor, of a kind that this actor's Spec names,
 // and waits until it serves. name is for people and for Find; "" is the kind.
 // The child's limits lie within this actor's, and it ends with this actor.
@@ -33,7 +37,7 @@ func (p *Peer) Find(ctx context.Context, name string) ([]*Other, error) {
 	known, err := session.Call[session.Named, []session.Known](ctx, p.s, session.VerbFind, session.Named{Name: name})
 	var all []*Other
 	for _, k := range known {
-		all = append(all, &Other{Ref{ID: k.ID, Name: k.Name}, p})
+		all = append(all, p.Other(Ref(k)))
 	}
 	return all, err
 }
@@ -47,7 +51,7 @@ func (p *Peer) other(k session.Known, err error) (*Other, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Other{Ref{ID: k.ID, Name: k.Name}, p}, nil
+	return p.Other(Ref(k)), nil
 }
 
 // Cancel ends a child and waits until nothing of it is left.

@@ -177,13 +177,13 @@ func (a *actor) end(code int, signal string, why sandbox.Reason, detail string) 
 			Usage:     sandbox.Usage{Wall: time.Since(a.began)},
 			Spawn:     sandbox.SpawnTime{Phases: []sandbox.Phase{}},
 		}
-		a.kill(fmt.Errorf("ended: %s %s", why, detail))
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.over = true
 		for _, c := range a.conns {
-			c.Close()
+			c.Close() // first: the dead say nothing
 		}
+		a.kill(fmt.Errorf("ended: %s %s", why, detail))
 		close(a.gone)
 	})
 }
