@@ -6,9 +6,10 @@
 //	matrix -vmrun "…" -only "6.12 v2 user|sandbox" all       # the rows whose name matches
 //	matrix -vmrun "…" -resume all                            # the rows that have not passed
 //
-// Each row is a guest of its own, and two run at a time. What rows that fail
-// said is kept below .cache/matrix, and of all rows the results: the table shows
-// every row's last one, and of which version it is. It exits 1 if any failed.
+// Each row is a guest of its own, and two run at a time. What one says is in
+// .cache/matrix while it runs, and stays there if it fails. The results of all
+// rows are kept there too: the table shows every row's last one, and of which
+// version it is. It exits 1 if any failed.
 //
 // Non-goals: what a guest is (package vm/vmrun), and what its tests need.
 package main
@@ -30,7 +31,7 @@ import (
 	"time"
 )
 
-const dir = ".cache/matrix" // of test binaries, results, and what failing rows said
+const dir = ".cache/matrix" // of test binaries, results, and what rows say
 
 type options struct {
 	vmrun    []string

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,26 +26,44 @@ type result struct {
 	Release string   // of the kernel
 	Took    time.Duration
 	Version string // of sandboxd
-	log     string // the file that is kept where it failed
+	log     string // the file that it was written to as it ran, kept where it failed
 }
 
-// Limits of one guest. An emulated one is some ten times slower than its host.
+// Guards of one guest. An emulated one is some ten times slower than its host,
+// which other work may share.
 const (
-	testTimeout = "40m"
-	slow        = "4"
+	testTimeout = "2h"
+	slow        = "8"
 )
 
 func run(ctx context.Context, vmrun []string, r row) result {
 	begin := time.Now()
-	log, err := filepath.Abs(filepath.Join(dir, r.name()+".log"))
-	if err != nil {
-		return result{row: r, Why: err.Error()}
+	var out strings.Builder
+	log, err := runInto(ctx, vmrun, r, &out)
+	res := judge(r, out.String(), err)
+	res.Took, res.log = time.Since(begin), log
+	if res.OK {
+		os.Remove(log)
+		os.Remove(console(log))
+	}
+	return res
+}
+
+func console(log string) string { return strings.TrimSuffix(log, ".log") + ".console" }
+
+func runInto(ctx context.Context, vmrun []string, r row, out io.Writer) (log string, err error) {
+	if log, err = filepath.Abs(filepath.Join(dir, r.name()+".log")); err != nil {
+		return "", err
 	}
 	program, err := filepath.Abs(binary(r.pkg))
 	if err != nil {
-		return result{row: r, Why: err.Error()}
+		return "", err
 	}
-	args := append(slices.Clone(vmrun[1:]), "-v", "--kernel", r.kernel, "--cgroup", r.cgroup, "--as", r.as, "--console", strings.TrimSuffix(log, ".log")+".console",
+	file, err := os.Create(log)
+	if err != nil {
+		return "", err
+	}
+	args := append(slices.Clone(vmrun[1:]), "-v", "--kernel", r.kernel, "--cgroup", r.cgroup, "--as", r.as, "--console", console(log),
 		"--env", "SANDBOXD_MUST_WORK=1", "--env", "SANDBOXD_SLOW="+slow)
 	if r.as == "user" && r.cgroup == "v2" {
 		args = append(args, "--env", "SANDBOXD_DELEGATED=1")
@@ -53,16 +73,9 @@ func run(ctx context.Context, vmrun []string, r row) result {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // the guest goes with it
 	cmd.WaitDelay = 10 * time.Second
 	cmd.Dir = r.pkg
-	out, err := cmd.CombinedOutput()
-	res := judge(r, string(out), err)
-	res.Took, res.log = time.Since(begin), log
-	if res.OK {
-		os.Remove(log)
-		os.Remove(strings.TrimSuffix(log, ".log") + ".console")
-	} else if err := os.WriteFile(log, out, 0o644); err != nil {
-		res.Why += "; " + err.Error()
-	}
-	return res
+	both := io.MultiWriter(file, out)
+	cmd.Stdout, cmd.Stderr = both, both // equal, so one writer
+	return log, errors.Join(cmd.Run(), file.Close())
 }
 
 var (
