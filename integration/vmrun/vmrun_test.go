@@ -386,6 +386,49 @@ func TestRetry(t *testing.T) {
 	}
 }
 
+// TestDamagedCache: whatever says so first, the remedy is told.
+func TestDamagedCache(t *testing.T) {
+	cache, err := debian.DefaultCache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, _, err := cache.Kernel(t.Context(), "6.1", os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The cache again, of links, with another kernel image.
+	dir := t.TempDir()
+	set, boot := strings.TrimPrefix(filepath.Dir(filepath.Dir(image)), cache.Dir), strings.TrimPrefix(image, cache.Dir)
+	if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(boot)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"/qemu-*", set + "/lib", set + "/usr", set + "/sums", set + "/boot/*"} {
+		found, _ := filepath.Glob(cache.Dir + pattern)
+		for _, f := range found {
+			if err := os.Symlink(f, dir+strings.TrimPrefix(f, cache.Dir)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := os.Remove(dir + boot); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SANDBOXD_VM_CACHE", dir)
+	for _, n := range []int{100, 1 << 20} { // no kernel any more, and one that does not boot
+		if err := os.WriteFile(dir+boot, whole[:n], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r := drive(t, "", "--", guest, "talk")
+		if r.code != 125 || !strings.Contains(r.err, dir+set+" is damaged: boot/vmlinuz") || !strings.Contains(r.err, "its content has changed; remove that directory, it is fetched again") {
+			t.Errorf("a kernel of %d bytes: code %d: %s", n, r.code, r.err)
+		}
+	}
+}
+
 func TestBadInput(t *testing.T) {
 	arm := filepath.Join(base, "arm")
 	cmd := exec.Command("go", "build", "-o", arm, "./testdata/guest")

@@ -134,7 +134,7 @@ func (r *runner) run(ctx context.Context) (int, error) {
 	begin := time.Now()
 	initrd, j, err := pack(r.options, r.init, config.modules)
 	if err != nil {
-		return 0, err
+		return 0, config.blame(err)
 	}
 	defer initrd.Close()
 	config.Initrd = initrd
@@ -158,10 +158,7 @@ func (r *runner) run(ctx context.Context) (int, error) {
 			return code, err
 		}
 		if try == 2 {
-			if e := config.verify(); e != nil {
-				err = e
-			}
-			return 0, err
+			return 0, config.blame(err)
 		}
 		r.times.again++
 		fmt.Fprintf(r.errs, "vm: %v\nvm: the program had not begun: booting once more\n", err)
@@ -200,7 +197,7 @@ func (r *runner) once(ctx context.Context, config *config, j *job, packed time.D
 	begin := time.Now()
 	m, err := vm.Start(config.Config)
 	if err != nil {
-		return 0, err
+		return 0, config.blame(err)
 	}
 	defer m.Kill()
 	stop := context.AfterFunc(ctx, m.Kill)
