@@ -169,14 +169,14 @@ func (n node) memoryEvents(e *Events) error {
 	return err
 }
 
-// countsIO tells whether v1 counts what goes to block devices. From kernel 6.10
-// on it does only for devices that somebody set a limit for, and says zero of
-// the others: but zero is not what all of the host has read and written.
+// countsIO tells whether v1 counts what goes to block devices. Kernel 6.1, and
+// every later one, does only for devices that somebody set a limit for, and
+// says zero of the others: but zero is not what the whole host read and wrote.
 func (h *Host) countsIO() bool {
 	for _, v1 := range h.v1 {
 		if v1.has&IO != 0 {
-			s, err := nodeAt(v1.root, false).read("blkio.throttle.io_service_bytes", maxList)
-			return err == nil && strings.Contains(s, " Read ")
+			read, written, err := nodeAt(v1.root, false).io()
+			return err == nil && read|written != 0
 		}
 	}
 	return false
