@@ -386,6 +386,34 @@ func TestRetry(t *testing.T) {
 	}
 }
 
+// TestFullDisk: with no room for what comes back, and for what the guest writes.
+func TestFullDisk(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "image")
+	if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", image, "32m").CombinedOutput(); errors.Is(err, exec.ErrNotFound) {
+		hosttest.Lack(t, "mke2fs (Debian package e2fsprogs)")
+	} else if err != nil {
+		t.Fatalf("mke2fs: %v: %s", err, out)
+	}
+	full := t.TempDir()
+	for _, c := range []struct {
+		at, want string
+		args     []string
+	}{
+		{full, "could not be written: write " + full + "/made: no space left on device; free some space there", []string{"--return", full + "/made", "--", guest, "write", full + "/made"}},
+		{full, "console log: write " + full + "/console: no space left on device", []string{"--console", full + "/console", "--", guest, "write", "/dev/ttyS0"}},
+		{"/var/tmp", "a disk of the guest failed while the program ran: free some space in /var/tmp", []string{"--disk", image + ":/mnt", "--", guest, "fill", "/mnt/file"}},
+	} {
+		// A mount of its own, of which one block is taken.
+		const there = `mount -t tmpfs -o "size=$0" none "$1" && echo >"$1/block" && shift && exec "$@"`
+		size := map[bool]string{true: "4k", false: "1m"}[c.at == full]
+		cmd := exec.Command("unshare", append([]string{"-rm", "sh", "-c", there, size, c.at, runner}, c.args...)...)
+		cmd.Dir = base
+		if r := finish(t, cmd); r.code != 125 || !strings.Contains(r.err, c.want) {
+			t.Errorf("%q: code %d, want 125 and %q", c.args, r.code, c.want)
+		}
+	}
+}
+
 // TestDamagedCache: whatever says so first, the remedy is told.
 func TestDamagedCache(t *testing.T) {
 	cache, err := debian.DefaultCache()

@@ -244,10 +244,11 @@ func (r *runner) once(ctx context.Context, config *config, j *job, packed time.D
 		timely := r.limit == 0 || deadline.Stop()
 		m.Kill()
 		_ = m.Wait()
+		var here hostError
 		switch {
 		case ctx.Err() != nil:
 			return 0, context.Cause(ctx)
-		case errors.As(err, &own):
+		case errors.As(err, &own), errors.As(err, &here):
 			return 0, err
 		case !timely:
 			err = fmt.Errorf("the program was not done after %s, and the guest was ended", r.limit)
@@ -261,6 +262,9 @@ func (r *runner) once(ctx context.Context, config *config, j *job, packed time.D
 	done := time.Since(begin)
 	m.Kill()
 	ended := time.Since(begin)
+	if len(r.disks) > 0 && strings.Contains(console.text(), "I/O error, dev vd") {
+		return 0, fmt.Errorf("a disk of the guest failed while the program ran: free some space in %s, where what it writes is kept while it runs%s", vm.Scratch, console.show())
+	}
 	t := &r.times
 	t.boot, t.program = append(t.boot, ready), append(t.program, done-ready)
 	t.besides, t.all = append(t.besides, packed+ended-done), append(t.all, packed+ended)
@@ -287,6 +291,26 @@ func killed(qemu error) bool { return strings.Contains(qemu.Error(), "signal: ki
 type guestError string
 
 func (e guestError) Error() string { return "the guest could not do it: " + string(e) }
+
+// hostError is a failure to hand on, here, what the guest sent.
+type hostError struct{ error }
+
+func (e hostError) Error() string {
+	way := ""
+	if errors.Is(e.error, syscall.ENOSPC) || errors.Is(e.error, syscall.EDQUOT) {
+		way = "; free some space there"
+	}
+	return "what came back from the guest could not be written: " + e.error.Error() + way
+}
+
+func (e hostError) Unwrap() error { return e.error }
+
+func here(err error) error {
+	if err == nil {
+		return nil
+	}
+	return hostError{err}
+}
 
 // session is the conversation of one boot.
 type session struct {
@@ -320,7 +344,7 @@ func (s *session) serve() (code int, err error) {
 		}
 		err := f.Close()
 		f = nil
-		return err
+		return here(err)
 	}
 	defer func() { err = errors.Join(err, end()) }()
 	for {
@@ -336,8 +360,10 @@ func (s *session) serve() (code int, err error) {
 		switch k {
 		case stdout:
 			_, err = s.out.Write(body)
+			err = here(err)
 		case stderr:
 			_, err = s.errs.Write(body)
+			err = here(err)
 		case file:
 			f, err = s.create(body)
 		case data:
@@ -345,6 +371,7 @@ func (s *session) serve() (code int, err error) {
 				return 0, errors.New("the guest sent content of no file")
 			}
 			_, err = f.Write(body)
+			err = here(err)
 		case failed:
 			return 0, guestError(printable(body))
 		case exited:
@@ -374,24 +401,26 @@ func (s *session) create(body []byte) (*os.File, error) {
 	}
 	for asked := range s.accept {
 		if r.Path == asked {
-			return os.OpenFile(asked, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+			f, err := os.OpenFile(asked, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+			return f, here(err)
 		}
 		if rel, ok := strings.CutPrefix(r.Path, asked+"/"); ok {
 			if err := os.MkdirAll(asked, 0o755); err != nil {
-				return nil, err
+				return nil, here(err)
 			}
 			// Nothing that is below it leads out of it (openat2 in os.Root).
 			root, err := os.OpenRoot(asked)
 			if err != nil {
-				return nil, err
+				return nil, here(err)
 			}
 			defer root.Close()
 			if dir := filepath.Dir(rel); dir != "." {
 				if err := root.MkdirAll(dir, 0o755); err != nil {
-					return nil, err
+					return nil, here(err)
 				}
 			}
-			return root.OpenFile(rel, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+			f, err := root.OpenFile(rel, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+			return f, here(err)
 		}
 	}
 	return nil, fmt.Errorf("the guest sends a file that nobody asked for: %q", r.Path)
