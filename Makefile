@@ -81,7 +81,7 @@ vet: ## Run go vet
 
 .PHONY: unit
 unit: ## Run the tests of the packages
-	go test -count=1 -timeout 10m $(PACKAGES)
+	go test -count=1 -timeout 40m $(PACKAGES)
 
 # Debian's own Python is the one that python3-msgpack is for.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
@@ -92,7 +92,7 @@ python: ## Run the tests of sdk/python
 
 .PHONY: race
 race: ## Run them under the race detector
-	CGO_ENABLED=1 go test -race -count=1 -timeout 10m $(PACKAGES)
+	CGO_ENABLED=1 go test -race -count=1 -timeout 40m $(PACKAGES)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME
@@ -106,7 +106,7 @@ cross: ## Build and vet for arm64
 .PHONY: integration
 integration: ## Drive the finished program from outside, under a watchdog
 	@mkdir -p .cache
-	go run ./integration/watchdog -timeout 20m -dump .cache/integration.dump -- go test -count=1 -timeout 0 ./integration/...
+	go run ./integration/watchdog -timeout 60m -dump .cache/integration.dump -- go test -count=1 -timeout 0 ./integration/...
 
 # What `make vm` runs, where, and with which flags of vmrun.
 VMPACKAGES ?= $$(go list ./... | grep -Ev '^sandboxd/(integration|vm|internal)')

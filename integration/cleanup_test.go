@@ -234,7 +234,7 @@ func TestNetworkNamespacesGo(t *testing.T) {
 		c.run(t, "", "/bin/true").want(t, 0, sandbox.Exited)
 	}
 	now := count()
-	for end := time.Now().Add(time.Minute); now > before+runs/2 && time.Now().Before(end); now = count() {
+	for end := time.Now().Add(deadline); now > before+runs/2 && time.Now().Before(end); now = count() {
 		time.Sleep(100 * time.Millisecond)
 	}
 	if now > before+runs/2 { // the count lags, and others make some too

@@ -27,16 +27,7 @@ import (
 
 // deadline ends a run that should have ended long ago. It asserts nothing
 // about speed: a run that reaches it hangs.
-var deadline = patience(120)
-
-// patience is a number of seconds of a usual machine, of which this one is
-// slower by SANDBOXD_SLOW. For limits that guard, never for what is asserted.
-func patience(seconds int) time.Duration {
-	if slow, err := strconv.Atoi(os.Getenv("SANDBOXD_SLOW")); err == nil && slow > 1 {
-		seconds *= slow
-	}
-	return time.Duration(seconds) * time.Second
-}
+var deadline = hosttest.Patience(120)
 
 var (
 	base     string // of this test process, readable by all
@@ -293,7 +284,7 @@ func (c *caller) prepare(t *testing.T, flags string, argv ...string) *running {
 	r.Cmd = c.exec(sandboxd, append(append(args, "--"), argv...)...)
 	c.scope(t, r.Cmd)
 	r.Stdout, r.Stderr = &r.out, &r.err
-	r.WaitDelay = 10 * time.Second
+	r.WaitDelay = hosttest.Patience(10)
 	return r
 }
 

@@ -16,11 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/spawn/spawntest"
 )
 
 // settle is how long something may take to go that nobody waits for.
-const settle = 15 * time.Second
+var settle = hosttest.Patience(15)
 
 var canaries []*exec.Cmd
 

@@ -60,7 +60,7 @@ if __name__ == "__main__":
 		if err := os.WriteFile(filepath.Join(d, "program.py"), []byte(script), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		res := c.run(t, "--timeout "+patience(100).String()+" --mount "+d+":/src", "/usr/bin/python3", "/src/program.py")
+		res := c.run(t, "--timeout "+hosttest.Patience(100).String()+" --mount "+d+":/src", "/usr/bin/python3", "/src/program.py")
 		res.want(t, 0, sandbox.Exited)
 		const want = "332833500\n45\n328350\nHELLO\n100000\n[b'b', b'a']\nb'x'\n8 True 0.1428571428571428571428571429\n7\n"
 		if res.stdout != want {
@@ -82,8 +82,8 @@ func TestPythonsOwnTests(t *testing.T) {
 	}
 	everyone(t, func(t *testing.T, c *caller) {
 		// -w: some of them measure tenths of a second; what fails beside the others runs once more, alone.
-		argv := append([]string{"/usr/bin/python3", "-m", "test", "-j0", "-w", "--timeout", fmt.Sprint(patience(90).Seconds())}, cpython...)
-		res := c.run(t, "--memory -1 --timeout "+patience(110).String(), argv...)
+		argv := append([]string{"/usr/bin/python3", "-m", "test", "-j0", "-w", "--timeout", fmt.Sprint(hosttest.Patience(90).Seconds())}, cpython...)
+		res := c.run(t, "--memory -1 --timeout "+hosttest.Patience(110).String(), argv...)
 		if res.want(t, 0, sandbox.Exited); !strings.Contains(res.stdout, "SUCCESS") {
 			t.Error(res.tail())
 		}
@@ -113,7 +113,7 @@ func TestSQLite(t *testing.T) {
 
 func TestPipelineOf100MB(t *testing.T) {
 	everyone(t, func(t *testing.T, c *caller) {
-		res := c.run(t, "--timeout "+patience(110).String(), "/bin/bash", "-o", "pipefail", "-c",
+		res := c.run(t, "--timeout "+hosttest.Patience(110).String(), "/bin/bash", "-o", "pipefail", "-c",
 			"yes 0123456789abcde | head -c 100000000 | tee >(wc -c >&2) | gzip -1 | gunzip | sha256sum | cut -c1-16; sleep 0.2")
 		res.want(t, 0, sandbox.Exited)
 		want, err := c.exec("/bin/bash", "-c", "yes 0123456789abcde | head -c 100000000 | sha256sum | cut -c1-16").Output()

@@ -9,7 +9,8 @@ import (
 	"runtime/metrics"
 	"slices"
 	"testing"
-	"time"
+
+	"sandboxd/internal/hosttest"
 )
 
 // allocated returns the bytes ever allocated on the heap, without stopping it.
@@ -131,7 +132,7 @@ func FuzzHandshake(f *testing.F) {
 		before := allocated()
 		c := feed(t, b, chunk)
 		defer c.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience(20))
 		defer cancel()
 		_, err := readHello(ctx, c, expect())
 		if err == nil {

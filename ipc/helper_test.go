@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -63,7 +62,7 @@ func player(t testing.TB, role string, args ...string) *exec.Cmd {
 
 // bounded is a context that turns a hang into a failure.
 func bounded(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience(30))
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/sandbox/internal/lease"
 	"sandboxd/spawn"
 )
@@ -65,7 +66,7 @@ func fakeHost(start func(context.Context, *spawn.Request) (spawn.Process, error)
 // report waits for the end of an actor that must come.
 func report(t *testing.T, a *Process) *Report {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience(30))
 	defer cancel()
 	r, err := a.Wait(ctx)
 	if err != nil {
@@ -105,7 +106,7 @@ func TestCloseDuringStart(t *testing.T) {
 			}
 			select {
 			case <-closing:
-			case <-time.After(30 * time.Second):
+			case <-time.After(hosttest.Patience(30)):
 				t.Fatal("close does not return")
 			}
 		})

@@ -251,8 +251,8 @@ func newHost(t *testing.T) *host {
 		}
 		h.Launcher = l
 	}
-	t.Cleanup(func() { h.Close() })
 	h.dir = spawntest.Dir(t)
+	t.Cleanup(func() { h.Close() }) // before the directory goes, in which what it forks may still make a socket
 	return h
 }
 

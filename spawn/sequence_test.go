@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/ipc"
 	"sandboxd/spawn"
 	"sandboxd/spawn/launcher"
@@ -20,7 +21,7 @@ import (
 )
 
 // deadline turns a hang into a failure.
-const deadline = time.Minute
+var deadline = hosttest.Patience(60)
 
 // bounded is a context that turns a hang into a failure.
 func (h *host) bounded() context.Context {

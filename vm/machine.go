@@ -51,7 +51,8 @@ type Config struct {
 	// Memory in bytes; zero means 512 MiB.
 	Memory int64
 	// Disks are raw images, in the order of /dev/vda, /dev/vdb. What a guest
-	// writes to them is thrown away. They stay the caller's, as Initrd does.
+	// writes to them is thrown away, and until then lies in a nameless file below
+	// Scratch. They stay the caller's, as Initrd does.
 	Disks []*os.File
 	// Ports are the names of virtio-serial ports, in the guest's
 	// /sys/class/virtio-ports/*/name.
@@ -64,6 +65,9 @@ type Config struct {
 	// goroutine that has ended when Wait returns; nil throws it away.
 	Console io.Writer
 }
+
+// Scratch is where QEMU keeps what a guest writes to its disks.
+const Scratch = "/var/tmp"
 
 // Machine is a guest that was started.
 type Machine struct {
@@ -109,7 +113,7 @@ func Start(c Config) (*Machine, error) {
 	m.cmd = exec.Command(c.QEMU[0], args...)
 	m.cmd.ExtraFiles = give
 	m.cmd.Stdout, m.cmd.Stderr = &m.said, &m.said
-	m.cmd.Env = []string{"PATH=/usr/bin:/bin", "LANG=C", "TMPDIR=/var/tmp"} // of the throw-away writes to disks
+	m.cmd.Env = []string{"PATH=/usr/bin:/bin", "LANG=C", "TMPDIR=" + Scratch}
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 
 	started := make(chan error)
@@ -168,7 +172,8 @@ func (c *Config) args() []string {
 	for i := range c.Disks {
 		id := "disk" + strconv.Itoa(i)
 		a = append(
-			a, "-drive", "if=none,format=raw,snapshot=on,id="+id+",file=/proc/self/fd/"+next(),
+			// Where the host's disk is full the guest sees it; by default QEMU would stop it for good.
+			a, "-drive", "if=none,format=raw,snapshot=on,werror=report,id="+id+",file=/proc/self/fd/"+next(),
 			"-device", "virtio-blk-pci,drive="+id,
 		)
 	}

@@ -4,15 +4,19 @@
 //	matrix -vmrun ".cache/vmrun --smp 2 …" smoke             # the slice for every change
 //	matrix -vmrun "…" -markdown docs/vm-matrix.md all        # every package in every layout
 //	matrix -vmrun "…" -only "6.12 v2 user|sandbox" all       # the rows whose name matches
+//	matrix -vmrun "…" -resume all                            # the rows that have not passed
 //
-// Each row is a guest of its own, and two run at a time. What rows that fail
-// said is kept below .cache/matrix. It exits 1 if any failed.
+// Each row is a guest of its own, and two run at a time. What one says is in
+// .cache/matrix while it runs, and stays there if it fails. The results of all
+// rows are kept there too: the table shows every row's last one, and of which
+// version it is. It exits 1 if any failed.
 //
 // Non-goals: what a guest is (package vm/vmrun), and what its tests need.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -27,16 +31,27 @@ import (
 	"time"
 )
 
-const dir = ".cache/matrix" // of test binaries, and of what failing rows said
+const dir = ".cache/matrix" // of test binaries, results, and what rows say
+
+type options struct {
+	vmrun    []string
+	workers  int
+	markdown string
+	only     string
+	resume   bool
+}
 
 func main() {
+	var o options
 	vmrun := flag.String("vmrun", ".cache/vmrun", "the command that runs a program in a guest, with flags")
-	workers := flag.Int("j", 2, "how many guests run at a time")
-	markdown := flag.String("markdown", "", "write the table to this file")
-	only := flag.String("only", "", "run the rows whose \"KERNEL CGROUP USER PACKAGE\" this regular expression matches")
+	flag.IntVar(&o.workers, "j", 2, "how many guests run at a time")
+	flag.StringVar(&o.markdown, "markdown", "", "write the table to this file")
+	flag.StringVar(&o.only, "only", "", "run the rows whose \"KERNEL CGROUP USER PACKAGE\" this regular expression matches")
+	flag.BoolVar(&o.resume, "resume", false, "leave out the rows that have passed")
 	flag.Parse()
+	o.vmrun = strings.Fields(*vmrun)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code, err := matrix(ctx, strings.Fields(*vmrun), *workers, *markdown, *only, flag.Arg(0))
+	code, err := o.matrix(ctx, flag.Arg(0))
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "matrix:", err)
@@ -45,53 +60,69 @@ func main() {
 	os.Exit(code)
 }
 
-func matrix(ctx context.Context, vmrun []string, workers int, markdown, only, which string) (code int, err error) {
-	pick, err := regexp.Compile(only)
+func (o *options) matrix(ctx context.Context, which string) (code int, err error) {
+	all, err := rowsOf(ctx, which)
 	if err != nil {
-		return 0, fmt.Errorf("-only: %w", err)
+		return 0, err
 	}
-	var rows []row
-	switch which {
-	case "smoke":
-		rows = smoke
-	case "all":
-		packages, err := testedPackages(ctx)
-		if err != nil {
-			return 0, err
-		}
-		rows = everything(packages)
-	default:
-		return 0, fmt.Errorf("%q: want smoke or all", which)
+	rows, err := o.pick(all)
+	if err != nil {
+		return 0, err
 	}
-	rows = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return !pick.MatchString(r.String() + " " + r.pkg) })
-	if len(rows) == 0 {
-		return 0, fmt.Errorf("no row matches %q", only)
+	version, err := describe(ctx)
+	if err != nil {
+		return 0, err
 	}
-	if err := build(ctx, rows); err != nil {
+	if err := errors.Join(build(ctx, rows), forget(rows)); err != nil {
 		return 0, err
 	}
 	begin := time.Now()
-	results := runAll(ctx, vmrun, workers, rows)
-	failed := 0
-	for _, r := range results {
-		if !r.ok {
-			failed++
-		}
-	}
+	failed := runAll(ctx, o, version, rows)
 	fmt.Printf("matrix: %d rows, %d failed, %s\n", len(rows), failed, time.Since(begin).Round(time.Second))
-	if ctx.Err() != nil {
-		return 1, context.Cause(ctx)
-	}
-	if markdown != "" {
-		text, err := page(ctx, results, only)
+	if o.markdown != "" {
+		results, err := stored(all)
 		if err == nil {
-			err = os.WriteFile(markdown, text, 0o644)
+			err = os.WriteFile(o.markdown, page(results), 0o644)
 		}
 		if err != nil {
 			return 1, err
 		}
 	}
+	if ctx.Err() != nil {
+		return 1, context.Cause(ctx)
+	}
 	return min(failed, 1), nil
+}
+
+func rowsOf(ctx context.Context, which string) ([]row, error) {
+	switch which {
+	case "smoke":
+		return smoke, nil
+	case "all":
+		packages, err := testedPackages(ctx)
+		return everything(packages), err
+	}
+	return nil, fmt.Errorf("%q: want smoke or all", which)
+}
+
+// pick are the rows that are to run.
+func (o *options) pick(all []row) ([]row, error) {
+	match, err := regexp.Compile(o.only)
+	if err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
+	rows := slices.DeleteFunc(slices.Clone(all), func(r row) bool { return !match.MatchString(r.String() + " " + r.pkg) })
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("no row matches %q", o.only)
+	}
+	if o.resume {
+		results, err := stored(rows)
+		if err != nil {
+			return nil, err
+		}
+		rows = pending(rows, results)
+	}
+	return rows, nil
 }
 
 // testedPackages are those with tests that can run in a guest: the rest of
@@ -132,28 +163,37 @@ func build(ctx context.Context, rows []row) error {
 	return nil
 }
 
-// runAll runs the rows in order, some at a time, and prints each as it ends.
-func runAll(ctx context.Context, vmrun []string, workers int, rows []row) []result {
-	results := make([]result, len(rows))
-	next := make(chan int)
-	var print sync.Mutex
+// runAll runs the rows in order, some at a time, prints and stores each as it
+// ends, and says how many failed.
+func runAll(ctx context.Context, o *options, version string, rows []row) (failed int) {
+	next := make(chan row)
+	var one sync.Mutex
 	var group sync.WaitGroup
-	for range workers {
+	for range o.workers {
 		group.Go(func() {
-			for i := range next {
-				results[i] = run(ctx, vmrun, rows[i])
-				print.Lock()
-				results[i].print()
-				print.Unlock()
+			for r := range next {
+				res := run(ctx, o.vmrun, r)
+				res.Version = version
+				one.Lock()
+				if ctx.Err() == nil { // it ended by itself
+					if err := res.store(); err != nil {
+						res.OK, res.Why = false, strings.TrimPrefix(res.Why+"; "+err.Error(), "; ")
+					}
+				}
+				if !res.OK {
+					failed++
+				}
+				res.print()
+				one.Unlock()
 			}
 		})
 	}
-	for i := range rows {
+	for _, r := range rows {
 		if ctx.Err() == nil {
-			next <- i
+			next <- r
 		}
 	}
 	close(next)
 	group.Wait()
-	return results
+	return failed
 }

@@ -2,6 +2,9 @@ package main
 
 import (
 	"errors"
+	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,33 +27,62 @@ func TestJudge(t *testing.T) {
 		passes: {errors.New("exit status 2"), false, 1, "exit status 2", ""},
 	} {
 		r := judge(row{}, out, want.err)
-		if r.ok != want.ok || r.passed != want.passed || r.why != want.why || strings.Join(r.apart, ";") != want.reason {
+		if r.OK != want.ok || r.Passed != want.passed || r.Why != want.why || strings.Join(r.Apart, ";") != want.reason {
 			t.Errorf("%q: %+v, want %+v", out, r, want)
 		}
-		if strings.Contains(out, end) && r.release != "6.1.0-50-cloud-amd64" {
-			t.Errorf("release %q", r.release)
+		if strings.Contains(out, end) && r.Release != "6.1.0-50-cloud-amd64" {
+			t.Errorf("release %q", r.Release)
 		}
 	}
 }
 
 func TestPage(t *testing.T) {
-	results := []result{
-		{row: row{root, "ipc", ""}, ok: true, passed: 7, release: "6.1.0-50", apart: []string{"root's alone, and the tests run as uid 7"}},
-		{row: row{user, "ipc", ""}, failed: []string{"TestX"}, passed: 3, why: "failed: TestX", apart: []string{"root's alone, and the tests run as uid 8"}},
-		{row: row{root, "sandbox", ""}, why: "no guest"},
-	}
-	page, err := page(t.Context(), results, "ipc|sandbox")
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := string(page([]result{
+		{row: row{root, "ipc", ""}, OK: true, Passed: 7, Release: "6.1.0-50", Apart: []string{"root's alone, and the tests run as uid 7"}, Version: "new"},
+		{row: row{user, "ipc", ""}, Failed: []string{"TestX"}, Passed: 3, Why: "failed: TestX", Apart: []string{"root's alone, and the tests run as uid 8"}, Version: "old"},
+		{row: row{root, "sandbox", ""}, Why: "no guest", Version: "old"},
+	}))
 	for _, want := range []string{
 		"| package | 6.1 v2 root | 6.1 v2 user |\n|---|---|---|\n| ipc | 7 | **1 failed**, 3 |\n| sandbox | **failed** | not run |\n",
-		"Of all rows those that match `ipc|sandbox` ran.\n", "| 6.1 | 6.1.0-50 |\n", "- ipc, 6.1 v2 user: failed: TestX\n- sandbox, 6.1 v2 root: no guest\n",
+		"| old | 2 |\n| new | 1: 6.1 v2 root ipc |\n", "| 6.1 | 6.1.0-50 |\n", "- ipc, 6.1 v2 user: failed: TestX\n- sandbox, 6.1 v2 root: no guest\n",
 		"| root's alone, and the tests run as uid N | 6.1 v2 root, 6.1 v2 user |\n",
 	} {
-		if !strings.Contains(string(page), want) {
+		if !strings.Contains(page, want) {
 			t.Errorf("no %q in\n%s", want, page)
 		}
+	}
+}
+
+func TestResume(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	all := everything([]string{"ipc", "sandbox"})
+	passed := result{row: all[0], OK: true, Passed: 7, Apart: []string{"why"}, Took: 3, Version: "v1"}
+	failed := result{row: all[2], Why: "failed: TestX", Failed: []string{"TestX"}}
+	for _, r := range []result{passed, failed, {row: smoke[0], OK: true}} {
+		if err := r.store(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := stored(append(slices.Clone(smoke), all...)); err != nil || !reflect.DeepEqual(got, []result{passed, failed}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for o, want := range map[*options][]row{
+		{resume: true}:                              all[1:],
+		{resume: true, only: "^6.1 v2 root"}:        {all[1]},
+		{only: "^6.1 v2 root ipc|^6.1 v2 user ipc"}: {all[0], all[2]},
+	} {
+		if got, err := o.pick(all); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%+v: %v, %v", o, got, err)
+		}
+	}
+	if err := forget(all); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := stored(all); err != nil || len(got) != 0 {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -12,11 +10,7 @@ import (
 )
 
 // page is the results as Markdown: packages down, layouts across.
-func page(ctx context.Context, results []result, only string) ([]byte, error) {
-	version, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output()
-	if err != nil {
-		return nil, fmt.Errorf("tell the version: %w", err)
-	}
+func page(results []result) []byte {
 	var packages []string
 	var all []layout
 	kernels := map[string]string{}
@@ -30,17 +24,12 @@ func page(ctx context.Context, results []result, only string) ([]byte, error) {
 			all = append(all, r.layout)
 		}
 		cells[r.layout][r.pkg] = r.cell()
-		if r.release != "" {
-			kernels[r.kernel] = r.release
+		if r.Release != "" {
+			kernels[r.kernel] = r.Release
 		}
 	}
 	var w bytes.Buffer
-	fmt.Fprintf(&w, "# Tests in guests\n\nWritten by `make test-matrix` on %s: sandboxd %s, %s.\n", time.Now().UTC().Format(time.DateOnly), strings.TrimSpace(string(version)), runtime.Version())
-	fmt.Fprintf(&w, "A cell is the number of tests that passed; `user` is an ordinary user with a delegated cgroup.\nHow to run one of these guests is in [vm.md](vm.md).\n")
-	if only != "" {
-		fmt.Fprintf(&w, "Of all rows those that match `%s` ran.\n", only)
-	}
-	fmt.Fprintln(&w)
+	fmt.Fprintf(&w, "# Tests in guests\n\nWritten by `make test-matrix` on %s with %s. A cell is the number of tests that passed;\n`user` is an ordinary user with a delegated cgroup. How to run one of these guests is in [vm.md](vm.md).\n\n", time.Now().UTC().Format(time.DateOnly), runtime.Version())
 	head, line := "| package", "|---"
 	for _, l := range all {
 		head, line = head+" | "+l.String(), line+"|---"
@@ -64,17 +53,40 @@ func page(ctx context.Context, results []result, only string) ([]byte, error) {
 			delete(kernels, l.kernel)
 		}
 	}
+	versions(&w, results)
 	notes(&w, results)
-	return w.Bytes(), nil
+	return w.Bytes()
+}
+
+// versions say what each row is a result of: after a fix only those run again
+// that it touches.
+func versions(w *bytes.Buffer, results []result) {
+	rows := map[string][]string{}
+	var order []string
+	for _, r := range results {
+		if rows[r.Version] == nil {
+			order = append(order, r.Version)
+		}
+		rows[r.Version] = append(rows[r.Version], r.String()+" "+r.pkg)
+	}
+	slices.SortStableFunc(order, func(a, b string) int { return len(rows[b]) - len(rows[a]) })
+	fmt.Fprintf(w, "\n| sandboxd | rows |\n|---|---|\n")
+	for i, version := range order {
+		which := fmt.Sprint(len(rows[version]))
+		if i > 0 {
+			which += ": " + strings.Join(rows[version], ", ")
+		}
+		fmt.Fprintf(w, "| %s | %s |\n", version, which)
+	}
 }
 
 // cell is a result in a word or two.
 func (r *result) cell() string {
 	switch {
-	case r.ok:
-		return fmt.Sprint(r.passed)
-	case len(r.failed) > 0:
-		return fmt.Sprintf("**%d failed**, %d", len(r.failed), r.passed)
+	case r.OK:
+		return fmt.Sprint(r.Passed)
+	case len(r.Failed) > 0:
+		return fmt.Sprintf("**%d failed**, %d", len(r.Failed), r.Passed)
 	}
 	return "**failed**"
 }
@@ -85,14 +97,14 @@ func notes(w *bytes.Buffer, results []result) {
 	var order []string
 	failed := false
 	for _, r := range results {
-		if !r.ok {
+		if !r.OK {
 			if !failed {
 				fmt.Fprintf(w, "\n## What failed\n\n")
 			}
 			failed = true
-			fmt.Fprintf(w, "- %s, %s: %s\n", r.pkg, r.layout, r.why)
+			fmt.Fprintf(w, "- %s, %s: %s\n", r.pkg, r.layout, r.Why)
 		}
-		for _, why := range r.apart {
+		for _, why := range r.Apart {
 			why = uids.ReplaceAllString(why, "uid N")
 			if where[why] == nil {
 				order = append(order, why)

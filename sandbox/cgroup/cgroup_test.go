@@ -121,7 +121,7 @@ func start(t testing.TB, l *Leaf, then string, args ...string) *exec.Cmd {
 	c.ExtraFiles = tasks
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
-	c.WaitDelay = 10 * time.Second
+	c.WaitDelay = hosttest.Patience(10)
 	if into != nil {
 		c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(into.Fd())}
 		defer into.Close()
@@ -144,7 +144,7 @@ func start(t testing.TB, l *Leaf, then string, args ...string) *exec.Cmd {
 
 // within is a context that no sound run comes near.
 func within(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience(30))
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -152,7 +152,7 @@ func within(t testing.TB) context.Context {
 // eventually waits for a condition of the kernel's or a child's making.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(hosttest.Patience(30)); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}

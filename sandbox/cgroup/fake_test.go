@@ -200,7 +200,7 @@ func TestUnifiedFormats(t *testing.T) {
 		t.Errorf("events %+v (%v), want %+v", e, err, want)
 	}
 	os.Remove(leaf + "memory.peak") // kernel 5.18
-	os.Remove(leaf + "pids.peak")   // kernel 6.10
+	os.Remove(leaf + "pids.peak")   // kernel 6.1
 	if u, err := l.Usage(); err != nil || u.MemoryPeak != -1 || u.PIDsPeak != -1 {
 		t.Errorf("usage on an old kernel %+v (%v)", u, err)
 	}

@@ -354,3 +354,44 @@ func TestMoveAsideReal(t *testing.T) {
 		t.Error("a stranger is taken for our child")
 	}
 }
+
+// What a leaf leaves in the page cache counts as its writes on v2, whoever has
+// it written at last; on v1 as those of that one.
+func TestIO(t *testing.T) {
+	tree := realTree(t, Memory|IO)
+	dir := t.TempDir()
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	if unix.Major(st.Dev) == 0 {
+		t.Skipf("does not apply: %s is on no block device", dir)
+	}
+	const size = 4 << 20
+	l := mustLeaf(t, tree, "io", Limits{Account: Memory | IO})
+	c := start(t, l, "", "/bin/sh", "-ec", `cd "$0"; dd() { /bin/dd bs=1M "$@"; }
+		dd if=/dev/zero of=late count=4; dd if=/dev/zero of=direct oflag=direct count=4; dd if=direct of=/dev/null iflag=direct`, dir)
+	if err := c.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	u, err := l.Usage()
+	n, _ := l.at(IO)
+	if u.ReadBytes == -1 && !n.unified {
+		t.Skip("does not apply: cgroup v1 of this kernel counts no bytes of block devices")
+	}
+	if err != nil || u.ReadBytes < size || u.WriteBytes < size {
+		t.Errorf("usage %+v (%v), want %d bytes read and written", u, err, size)
+	}
+	late, err := os.Open(dir + "/late")
+	if err == nil {
+		err = errors.Join(late.Sync(), late.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err = l.Usage()
+	if err != nil || n.unified != (u.WriteBytes >= 2*size) {
+		t.Errorf("usage %+v (%v), and %d more bytes were written of which v2 alone knows", u, err, size)
+	}
+	gone(t, l)
+}

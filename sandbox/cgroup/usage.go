@@ -53,6 +53,9 @@ func (l *Leaf) Usage() (Usage, error) {
 			if u.ReadBytes, u.WriteBytes, err = n.io(); err != nil {
 				return err
 			}
+			if u.ReadBytes|u.WriteBytes == 0 && !n.unified && !l.tree.host.countsIO() {
+				u.ReadBytes, u.WriteBytes = -1, -1
+			}
 		}
 		return nil
 	})
@@ -164,6 +167,19 @@ func (n node) memoryEvents(e *Events) error {
 	both, err := n.optional("memory.memsw.failcnt")
 	e.MemoryMax = max + none(both)
 	return err
+}
+
+// countsIO tells whether v1 counts what goes to block devices. Kernel 6.1, and
+// every later one, does only for devices that somebody set a limit for, and
+// says zero of the others: but zero is not what the whole host read and wrote.
+func (h *Host) countsIO() bool {
+	for _, v1 := range h.v1 {
+		if v1.has&IO != 0 {
+			read, written, err := nodeAt(v1.root, false).io()
+			return err == nil && read|written != 0
+		}
+	}
+	return false
 }
 
 // io sums over devices: v1 "8:0 Read 4096", v2 "8:0 rbytes=4096 wbytes=0 …".

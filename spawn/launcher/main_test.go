@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/spawn/launcher"
 	"sandboxd/spawn/plan"
 	"sandboxd/spawn/spawntest"
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 // deadline turns a hang into a failure.
-const deadline = 30 * time.Second
+var deadline = hosttest.Patience(30)
 
 // options are of a launcher in namespaces of its own, for whoever we are.
 func options() launcher.Options {

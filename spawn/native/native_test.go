@@ -6,8 +6,8 @@ import (
 	"os"
 	"sync/atomic"
 	"testing"
-	"time"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/spawn"
 	"sandboxd/spawn/native"
 	"sandboxd/spawn/spawntest"
@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { spawntest.Main(m, roles) }
 var roles = map[string]func(){"attack": attack, "flood": flood}
 
 // deadline turns a hang into a failure.
-const deadline = time.Minute
+var deadline = hosttest.Patience(60)
 
 func bounded(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)

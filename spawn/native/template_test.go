@@ -118,7 +118,7 @@ func TestLaunchersAreShared(t *testing.T) {
 		r.Root.Kind = rootfs.Scratch
 		r.Mounts = []rootfs.Mount{{Source: busybox(t), Target: "/bin/true"}}
 	}, "/bin/true")
-	end := time.Now().Add(10 * time.Second) // they end beside the caller
+	end := time.Now().Add(deadline) // they end beside the caller
 	for len(launchers()) > 2 && time.Now().Before(end) {
 		time.Sleep(time.Millisecond)
 	}
@@ -168,7 +168,7 @@ func TestFailedTemplatesLeaveNothing(t *testing.T) {
 				t.Errorf("%s: %v, %v, want %v", name, p, err, c.want)
 			}
 		}
-		end := time.Now().Add(10 * time.Second) // they end beside the caller
+		end := time.Now().Add(deadline) // they end beside the caller
 		for len(launchers()) > 1 && time.Now().Before(end) {
 			time.Sleep(time.Millisecond)
 		}

@@ -12,10 +12,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sandboxd/internal/hosttest"
 )
 
 // settle is how long something may take to go that nobody waits for.
-const settle = 15 * time.Second
+var settle = hosttest.Patience(15)
 
 // Watch compares, at the end of the test, what there is with what there was:
 // processes below this one and their namespaces, descriptors, goroutines,

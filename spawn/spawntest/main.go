@@ -154,7 +154,7 @@ func Self(t testing.TB) string {
 // pattern and do not match skip ("": none).
 func Again(t testing.TB, self, pattern, skip string, env ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), self, "-test.run", pattern, "-test.skip", skip, "-test.timeout", "5m", "-test.v")
+	cmd := exec.CommandContext(t.Context(), self, "-test.run", pattern, "-test.skip", skip, "-test.timeout", hosttest.Patience(300).String(), "-test.v")
 	cmd.Env = append(os.Environ(), append(env, "GORACE=atexit_sleep_ms=0")...)
 	return cmd
 }

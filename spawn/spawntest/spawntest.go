@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/spawn"
 )
 
@@ -50,7 +51,7 @@ var features = map[Ability]spawn.Feature{KillWhole: spawn.KillWhole, Hidden: spa
 type Lacks map[Ability]string
 
 // deadline turns a hang into a failure; nothing here takes a hundredth of it.
-const deadline = time.Minute
+var deadline = hosttest.Patience(60)
 
 // suite is what one backend is tested with.
 type suite struct {

@@ -18,13 +18,11 @@ package vmrun
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -134,7 +132,7 @@ func (r *runner) run(ctx context.Context) (int, error) {
 	begin := time.Now()
 	initrd, j, err := pack(r.options, r.init, config.modules)
 	if err != nil {
-		return 0, err
+		return 0, config.blame(err)
 	}
 	defer initrd.Close()
 	config.Initrd = initrd
@@ -158,10 +156,7 @@ func (r *runner) run(ctx context.Context) (int, error) {
 			return code, err
 		}
 		if try == 2 {
-			if e := config.verify(); e != nil {
-				err = e
-			}
-			return 0, err
+			return 0, config.blame(err)
 		}
 		r.times.again++
 		fmt.Fprintf(r.errs, "vm: %v\nvm: the program had not begun: booting once more\n", err)
@@ -200,7 +195,7 @@ func (r *runner) once(ctx context.Context, config *config, j *job, packed time.D
 	begin := time.Now()
 	m, err := vm.Start(config.Config)
 	if err != nil {
-		return 0, err
+		return 0, config.blame(err)
 	}
 	defer m.Kill()
 	stop := context.AfterFunc(ctx, m.Kill)
@@ -247,10 +242,11 @@ func (r *runner) once(ctx context.Context, config *config, j *job, packed time.D
 		timely := r.limit == 0 || deadline.Stop()
 		m.Kill()
 		_ = m.Wait()
+		var here hostError
 		switch {
 		case ctx.Err() != nil:
 			return 0, context.Cause(ctx)
-		case errors.As(err, &own):
+		case errors.As(err, &own), errors.As(err, &here):
 			return 0, err
 		case !timely:
 			err = fmt.Errorf("the program was not done after %s, and the guest was ended", r.limit)
@@ -264,6 +260,9 @@ func (r *runner) once(ctx context.Context, config *config, j *job, packed time.D
 	done := time.Since(begin)
 	m.Kill()
 	ended := time.Since(begin)
+	if len(r.disks) > 0 && strings.Contains(console.text(), "I/O error, dev vd") {
+		return 0, fmt.Errorf("a disk of the guest failed while the program ran: free some space in %s, where what it writes is kept while it runs%s", vm.Scratch, console.show())
+	}
 	t := &r.times
 	t.boot, t.program = append(t.boot, ready), append(t.program, done-ready)
 	t.besides, t.all = append(t.besides, packed+ended-done), append(t.all, packed+ended)
@@ -285,141 +284,3 @@ func (r *runner) once(ctx context.Context, config *config, j *job, packed time.D
 func ms(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 
 func killed(qemu error) bool { return strings.Contains(qemu.Error(), "signal: killed") }
-
-// guestError is the guest's own word that it cannot do the job.
-type guestError string
-
-func (e guestError) Error() string { return "the guest could not do it: " + string(e) }
-
-// session is the conversation of one boot.
-type session struct {
-	*runner
-	job    *job
-	conn   *conn
-	phases phases
-	accept map[string]bool // paths that may come back
-}
-
-// begin waits until the program is about to start.
-func (s *session) begin() error {
-	k, body, err := s.conn.receive()
-	switch {
-	case err != nil:
-		return err
-	case k == failed:
-		return guestError(printable(body))
-	case k != ready:
-		return fmt.Errorf("the guest began with a frame %q", k)
-	}
-	return json.Unmarshal(body, &s.phases)
-}
-
-// serve hands on what the guest sends, until the program's exit.
-func (s *session) serve() (code int, err error) {
-	var f *os.File // that comes back
-	end := func() error {
-		if f == nil {
-			return nil
-		}
-		err := f.Close()
-		f = nil
-		return err
-	}
-	defer func() { err = errors.Join(err, end()) }()
-	for {
-		k, body, err := s.conn.receive()
-		if err != nil {
-			return 0, err
-		}
-		if k != data {
-			if err := end(); err != nil {
-				return 0, err
-			}
-		}
-		switch k {
-		case stdout:
-			_, err = s.out.Write(body)
-		case stderr:
-			_, err = s.errs.Write(body)
-		case file:
-			f, err = s.create(body)
-		case data:
-			if f == nil {
-				return 0, errors.New("the guest sent content of no file")
-			}
-			_, err = f.Write(body)
-		case failed:
-			return 0, guestError(printable(body))
-		case exited:
-			var st status
-			if err := json.Unmarshal(body, &st); err != nil {
-				return 0, err
-			}
-			if st.Code < 0 || st.Code > 255 {
-				return 0, fmt.Errorf("the guest says %d, which is no exit code", st.Code)
-			}
-			return st.Code, nil
-		default:
-			return 0, fmt.Errorf("the guest sent a frame %q", k)
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-}
-
-// create makes a file that comes back. The guest chooses from what was asked
-// for: the path itself, or below it where that is a directory here too.
-func (s *session) create(body []byte) (*os.File, error) {
-	var r returned
-	if err := json.Unmarshal(body, &r); err != nil {
-		return nil, err
-	}
-	for asked := range s.accept {
-		if r.Path == asked {
-			return os.OpenFile(asked, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-		}
-		if rel, ok := strings.CutPrefix(r.Path, asked+"/"); ok {
-			if err := os.MkdirAll(asked, 0o755); err != nil {
-				return nil, err
-			}
-			// Nothing that is below it leads out of it (openat2 in os.Root).
-			root, err := os.OpenRoot(asked)
-			if err != nil {
-				return nil, err
-			}
-			defer root.Close()
-			if dir := filepath.Dir(rel); dir != "." {
-				if err := root.MkdirAll(dir, 0o755); err != nil {
-					return nil, err
-				}
-			}
-			return root.OpenFile(rel, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-		}
-	}
-	return nil, fmt.Errorf("the guest sends a file that nobody asked for: %q", r.Path)
-}
-
-// feed sends our standard input. It ends with the port, or hangs in a read
-// until the process ends.
-func (s *session) feed(in io.Reader) {
-	if in != nil {
-		if _, err := io.CopyBuffer(stream{s.conn, stdin}, plain{in}, make([]byte, maxBody)); err != nil {
-			return
-		}
-	}
-	_ = s.conn.send(stdin, nil)
-}
-
-// printable is a guest's word, fit to be shown on a terminal.
-func printable(b []byte) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) {
-			return r
-		}
-		if r == '\r' {
-			return -1
-		}
-		return '?'
-	}, string(b))
-}

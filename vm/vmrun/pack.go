@@ -59,6 +59,15 @@ func (r *runner) config(ctx context.Context) (*config, error) {
 	return c, nil
 }
 
+// blame is the damage of the cache, where there is some, else err: what keeps a
+// program from beginning is seldom said by the part that is broken.
+func (c *config) blame(err error) error {
+	if damage := c.verify(); damage != nil {
+		return damage
+	}
+	return err
+}
+
 func (c *config) close() {
 	for _, d := range c.Disks {
 		d.Close()

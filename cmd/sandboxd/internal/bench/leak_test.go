@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/internal/hosttest"
 )
 
 // Every kind that can be leaked here is leaked, and found by name.
@@ -97,7 +99,7 @@ func TestLeaksAreFound(t *testing.T) {
 		return missing
 	}
 	// The zombie takes a moment to become one.
-	for deadline := time.Now().Add(10 * time.Second); len(found()) > 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(hosttest.Patience(10)); len(found()) > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not found: %q", found())
 		}
@@ -118,7 +120,7 @@ func TestSnapshotOfNothingNew(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		_ = os.Remove(file) // its absence is what the test waits for
 	}()
-	leaks, err := before.AwaitClean(t.Context(), 10*time.Second)
+	leaks, err := before.AwaitClean(t.Context(), hosttest.Patience(10))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +154,7 @@ func TestRunLeavesNothing(t *testing.T) {
 	if len(run.Results) == 0 {
 		t.Fatalf("nothing ran: %+v", run.Skipped)
 	}
-	leaks, err := before.AwaitClean(t.Context(), 5*time.Second)
+	leaks, err := before.AwaitClean(t.Context(), hosttest.Patience(5))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -170,7 +170,7 @@ func TestInterrupted(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		late := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+		late := time.AfterFunc(hosttest.Patience(120), func() { _ = cmd.Process.Kill() })
 		defer late.Stop()
 		lines := bufio.NewScanner(out)
 		lines.Scan()

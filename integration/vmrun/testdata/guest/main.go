@@ -49,6 +49,15 @@ func play(args []string) error {
 		return json.NewEncoder(os.Stdout).Encode(facts())
 	case "write":
 		return os.WriteFile(args[1], []byte("was here"), 0o644)
+	case "fill": // a file of 16 MiB, to the disk
+		f, err := os.Create(args[1])
+		if err == nil {
+			_, err = f.Write(make([]byte, 16<<20))
+			if e := f.Sync(); err == nil {
+				err = e
+			}
+		}
+		return err
 	case "read":
 		b, err := os.ReadFile(args[1])
 		fmt.Print(string(b))
