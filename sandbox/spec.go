@@ -44,7 +44,7 @@ type Spec struct {
 	// it, Stdout receives what it shows, Stderr is not used.
 	Terminal *spawn.Winsize
 
-	self bool // Argv is this same program; see Func
+	self bool // the program is this same one, and Argv[0] a name; see Func and This
 }
 
 // User is a uid and gid inside the sandbox.

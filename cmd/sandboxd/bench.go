@@ -24,7 +24,7 @@ rounds, and prints the contracts with what was measured. Most of it needs root.
   --rounds N     rounds of the interleaved run (default 100)
   --live N       actors alive at once (default 1000)
   --leak N       spawns of the leak count (default 1000; 0: leave it out)
-  --only LIST    parts to run: spawn, heap, idle, live, rate, death, leak (default all)
+  --only LIST    parts to run: spawn, heap, idle, live, rate, death, talk, leak (default all)
   --json         print the table as JSON
 
 Exit code: 0 all contracts that could be measured hold; 1 some do not; 125 the
@@ -42,6 +42,9 @@ type benchOptions struct {
 func benchmark(args []string, _ io.Reader, out, errs io.Writer) int {
 	if len(args) == 1 && args[0] == bench.TwinArg {
 		return bench.ServeTwin()
+	}
+	if len(args) == 2 && args[0] == bench.TalkArg {
+		return bench.ServeTalk(args[1])
 	}
 	var o benchOptions
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -80,7 +83,7 @@ func benchmark(args []string, _ io.Reader, out, errs io.Writer) int {
 }
 
 // benchParts are the values of --only.
-var benchParts = []string{"spawn", "heap", "idle", "live", "rate", "death", "leak"}
+var benchParts = []string{"spawn", "heap", "idle", "live", "rate", "death", "talk", "leak"}
 
 // maxLive is about what one launcher has room for.
 const maxLive = 4000
@@ -174,6 +177,16 @@ func (o *benchOptions) run(ctx context.Context, errs io.Writer, command string) 
 		{"death", cold, func() error {
 			say("boot deaths and kills")
 			return o.deaths(ctx, table, cold)
+		}},
+		{"talk", cold, func() error {
+			say("calls and cancels")
+			talk, err := bench.Talk(ctx, o.rounds)
+			if err != nil {
+				return err
+			}
+			cancels, err := bench.Cancels(ctx, o.rounds)
+			table.Rows = append(append(table.Rows, talk...), cancels...)
+			return err
 		}},
 		{"leak", nil, func() error {
 			if o.leak == 0 {

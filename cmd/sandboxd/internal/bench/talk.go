@@ -1,0 +1,260 @@
+package bench
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"time"
+
+	"sandboxd/ipc"
+	"sandboxd/sandbox"
+	"sandboxd/sandbox/peer"
+)
+
+// TalkArg makes `sandboxd bench` the program of an actor: see ServeTalk.
+const TalkArg = "-talk"
+
+// ServeTalk is what actors of Talk run: "calls" serves them, "raw" sends back
+// whatever frame comes, without looking at it, and "deaf" serves and never ends.
+func ServeTalk(how string) int {
+	var err error
+	var mux peer.Mux
+	peer.Handle(&mux, "echo", func(_ context.Context, b []byte) ([]byte, error) { return b, nil })
+	switch how {
+	case "raw":
+		err = echoFrames()
+	case "calls":
+		err = peer.Serve(context.Background(), &mux)
+	case "deaf":
+		signal.Ignore()
+		peer.Handle(&mux, "grow", grow)
+		if _, err = peer.Connect(context.Background(), &mux); err == nil {
+			select {}
+		}
+	default:
+		err = fmt.Errorf("no such way to talk: %q", how)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sandboxd: bench:", err)
+		return 1
+	}
+	return 0
+}
+
+// grow starts two children where the actor may, has them grow as well, and counts all.
+func grow(ctx context.Context, _ int) (actors int, err error) {
+	actors = 1
+	p := peer.From(ctx)
+	for range 2 {
+		if !p.Serves("sandboxd.spawn") {
+			break
+		}
+		kid, err := p.Spawn(ctx, "deaf", "")
+		if err != nil {
+			return 0, err
+		}
+		below, err := peer.CallOther[int, int](ctx, kid, "grow", 0)
+		if err != nil {
+			return 0, err
+		}
+		actors += below
+	}
+	return actors, nil
+}
+
+func echoFrames() error {
+	path := os.Getenv("SANDBOXD_PEER")
+	if path == "" {
+		path = peer.Socket
+	}
+	c, err := ipc.Dial(path)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 4+1<<20)
+	for {
+		n, err := readFrame(c, buf)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			_, err = c.Write(buf[:n])
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// readFrame reads a length and as many bytes, and returns how many that were in all.
+func readFrame(r io.Reader, buf []byte) (int, error) {
+	if _, err := io.ReadFull(r, buf[:4]); err != nil {
+		return 0, err
+	}
+	n := 4 + int(binary.LittleEndian.Uint32(buf))
+	_, err := io.ReadFull(r, buf[4:n])
+	return n, err
+}
+
+// talker is one actor that sends back what it gets.
+type talker func(ctx context.Context, payload []byte) error
+
+// Talk compares calls of an actor with the same bytes, in frames and nothing
+// else, to and from an actor in the same kind of sandbox over the same kind of
+// socket: in each round some of either, in turn.
+func Talk(ctx context.Context, rounds int) (rows []Row, err error) {
+	h, err := sandbox.Open(sandbox.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	raw, end, err := rawTalker(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	err = sandbox.Run(ctx, func(ctx context.Context, n *sandbox.Nursery) error {
+		a, err := n.Start(ctx, sandbox.This("bench", TalkArg, "calls"))
+		if err != nil {
+			return err
+		}
+		calls := func(ctx context.Context, payload []byte) error {
+			_, err := sandbox.Call[[]byte, []byte](ctx, a, "echo", payload)
+			return err
+		}
+		for _, c := range []struct {
+			id, text    string
+			size, times int
+			limit       float64
+		}{
+			{"call/64", "call with 64 bytes there and back: of the same in bare frames", 64, 200, 1.5},
+			{"call/1MiB", "call with 1 MiB there and back: of the same in bare frames", 1<<20 - 64, 4, 3},
+		} {
+			ours, theirs, err := inTurn(ctx, calls, raw, c.size, c.times, rounds)
+			if err != nil {
+				return err
+			}
+			note := fmt.Sprintf("calls %v, frames %v", ours.Stats().Median.Round(100*time.Nanosecond), theirs.Stats().Median.Round(100*time.Nanosecond))
+			rows = append(rows, AtMost(c.id, c.text, Times, ours.RatioTo(theirs).PerRound, c.limit, note))
+		}
+		return nil
+	}, sandbox.On(h))
+	return rows, err
+}
+
+func rawTalker(ctx context.Context, h *sandbox.Host) (talker, func(), error) {
+	p, err := h.Start(ctx, sandbox.This("bench", TalkArg, "raw"))
+	if err != nil {
+		return nil, nil, err
+	}
+	end := func() { p.Cancel("measured", 0); <-p.Gone() }
+	c, err := p.Accept(ctx)
+	if err != nil {
+		end()
+		return nil, nil, err
+	}
+	buf := make([]byte, 4+1<<20)
+	return func(_ context.Context, payload []byte) error {
+		binary.LittleEndian.PutUint32(buf, uint32(len(payload)))
+		copy(buf[4:], payload)
+		if _, err := c.Write(buf[:4+len(payload)]); err != nil {
+			return err
+		}
+		_, err := readFrame(c, buf)
+		return err
+	}, func() { c.Close(); end() }, nil
+}
+
+// inTurn is the time of one message there and back, by round.
+func inTurn(ctx context.Context, ours, theirs talker, size, times, rounds int) (a, b Series, err error) {
+	payload := make([]byte, size)
+	for round := range rounds + 1 {
+		for i, t := range []talker{ours, theirs} {
+			start := time.Now()
+			for range times {
+				if err := t(ctx, payload); err != nil {
+					return nil, nil, err
+				}
+			}
+			took := time.Since(start) / time.Duration(times)
+			switch {
+			case round == 0: // to warm up
+			case i == 0:
+				a = append(a, took)
+			default:
+				b = append(b, took)
+			}
+		}
+	}
+	return a, b, nil
+}
+
+// Cancels measures how long a cancel takes from the request to the proof that
+// nothing is left: of an actor that obeys, and of a tree that does not.
+func Cancels(ctx context.Context, rounds int) (rows []Row, err error) {
+	h, err := sandbox.Open(sandbox.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	var willing Series
+	err = sandbox.Run(ctx, func(ctx context.Context, n *sandbox.Nursery) error {
+		for range max(rounds, 20) {
+			a, err := n.Start(ctx, sandbox.This("bench", TalkArg, "calls"))
+			if err != nil {
+				return err
+			}
+			start := time.Now()
+			if err := a.Cancel(ctx, "measured"); err != nil {
+				return err
+			}
+			willing = append(willing, time.Since(start))
+		}
+		return nil
+	}, sandbox.On(h))
+	if err != nil {
+		return nil, err
+	}
+	const grace = 300 * time.Millisecond
+	var over Series
+	actors := 0
+	for range 3 {
+		start := time.Time{}
+		err := sandbox.Run(ctx, func(ctx context.Context, n *sandbox.Nursery) error {
+			a, err := n.Start(ctx, deafTree(2))
+			if err != nil {
+				return err
+			}
+			actors, err = sandbox.Call[int, int](ctx, a, "grow", 0)
+			start = time.Now()
+			return err
+		}, sandbox.On(h), sandbox.Grace(grace))
+		if !errors.Is(err, sandbox.ErrTooSlow) {
+			return nil, fmt.Errorf("bench: a deaf tree ended by %w; want ErrTooSlow", err)
+		}
+		over = append(over, time.Since(start)-grace)
+	}
+	w, o := willing.Stats(), over.Stats()
+	note := fmt.Sprintf("median %v", w.Median.Round(time.Microsecond))
+	return []Row{
+		AtMost("cancel/p95", "cancel of an actor that obeys, to the proof that nothing is left, p95", Nanoseconds, float64(w.P95), 2e6, note),
+		AtMost("cancel/max", "cancel of an actor that obeys, worst", Nanoseconds, float64(w.Max), 5e6, ""),
+		AtMost("cancel/deaf", "cancel of a tree that does not, beyond its one grace", Nanoseconds, float64(o.Median), 5e6,
+			fmt.Sprintf("%d actors, three deep, worst %v", actors, o.Max.Round(time.Microsecond))),
+	}, nil
+}
+
+// deafTree is an actor that ends by force only, with children of its kind to that depth.
+func deafTree(depth int) sandbox.Spec {
+	s := sandbox.This("bench", TalkArg, "deaf")
+	if depth > 0 {
+		s.Kinds = map[string]sandbox.Spec{"deaf": deafTree(depth - 1)}
+		s.Limits.PIDs = 1024
+		s.Limits.Memory = 1 << 30
+	}
+	return s
+}
