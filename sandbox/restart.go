@@ -19,8 +19,8 @@ func (a *Actor) next(l *life, why error) (*life, error) {
 	case own, a.class == once:
 		return nil, why
 	case a.ctx.Err() != nil:
-		if why != nil && n.ctx.Err() != nil && !errors.Is(why, ErrTooSlow) {
-			n.note(why) // it failed by itself, while another one did
+		if why != nil && limits.Most == 0 && n.ctx.Err() != nil && !errors.Is(why, ErrTooSlow) {
+			n.note(why) // it failed by itself, while another one did; one that is started again need not be, any more
 		}
 		return nil, why
 	case limits.Most == 0:
