@@ -128,8 +128,10 @@ func FuzzConversation(f *testing.F) {
 		case <-time.After(watchdog):
 			t.Fatal("it hangs")
 		}
-		if s.held < 0 || s.theirs < 0 || len(s.calls) > 0 || s.Err() == nil {
-			t.Fatalf("%d bytes and %d calls are held, %d are open, %v", s.held, s.theirs, len(s.calls), s.Err())
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.held < 0 || s.theirs < 0 || len(s.calls) > 0 || s.err == nil {
+			t.Fatalf("%d bytes and %d calls are held, %d are open, %v", s.held, s.theirs, len(s.calls), s.err)
 		}
 	})
 }

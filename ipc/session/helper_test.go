@@ -18,7 +18,7 @@ import (
 )
 
 // watchdog turns a hang into a failure.
-const watchdog = 30 * time.Second
+const watchdog = 2 * time.Minute
 
 func bounded(t testing.TB) context.Context {
 	ctx, stop := context.WithTimeout(t.Context(), watchdog)

@@ -89,11 +89,11 @@ func TestRelayKeepsWindows(t *testing.T) {
 
 func TestRelayCancelsBothWays(t *testing.T) {
 	both(t, func(t *testing.T, over transport) {
-		began, saw := make(chan struct{}), make(chan error, 1)
+		began, saw := make(chan struct{}, 2), make(chan error, 1)
 		var inner Mux
 		HandleStream(&inner, "v", func(ctx context.Context, n int, s intServer) (int, error) {
 			_ = s.Started(ctx, nil)
-			close(began)
+			began <- struct{}{}
 			if n == 1 {
 				return 0, quotaError{1, "x"}
 			}
@@ -111,7 +111,6 @@ func TestRelayCancelsBothWays(t *testing.T) {
 		if c, ok := errors.AsType[*Cancelled](<-saw); !ok || *c != *who {
 			t.Error(c)
 		}
-		began = make(chan struct{})
 		s = openInts(t, outer, "reach", 1)
 		if err := s.Result(bounded(t), nil); !errors.Is(err, quotaError{1, "x"}) {
 			t.Error(err)

@@ -152,8 +152,8 @@ func TestItemsLargerThanTheWindowPassOneAtATime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range 20 {
-			item := []byte(strings.Repeat("x", i*50000))
+		for i := range 8 {
+			item := []byte(strings.Repeat("x", i*140000))
 			if err := s.Send(ctx, item); err != nil {
 				t.Fatal(err)
 			}
@@ -174,7 +174,7 @@ func TestItemsLargerThanTheWindowPassOneAtATime(t *testing.T) {
 			t.Error(err)
 		}
 		var n int
-		if err := s.Result(ctx, &n); err != nil || n != 20 {
+		if err := s.Result(ctx, &n); err != nil || n != 8 {
 			t.Error(n, err)
 		}
 	})
@@ -297,13 +297,13 @@ func TestServerLeavesEarly(t *testing.T) {
 // Whatever its server is at, cancel ends a dialog, and Close can be deferred.
 func TestOpenerCancelsAtEveryState(t *testing.T) {
 	both(t, func(t *testing.T, over transport) {
-		reached := make(chan struct{})
+		reached := make(chan struct{}, 1)
 		saw := make(chan error, 1)
 		var program Mux
 		HandleStream(&program, "at", func(ctx context.Context, state int, s intServer) (_ int, err error) {
 			defer func() { saw <- err }()
 			if state == 0 {
-				close(reached)
+				reached <- struct{}{}
 				<-ctx.Done()
 				return 0, ctx.Err()
 			}
@@ -312,12 +312,12 @@ func TestOpenerCancelsAtEveryState(t *testing.T) {
 				_ = s.CloseSend()
 			}
 			if state != 2 {
-				close(reached)
+				reached <- struct{}{}
 			}
 			for i := 0; ; i++ {
 				if state == 2 {
 					if i == 3 {
-						close(reached)
+						reached <- struct{}{}
 					}
 					err = s.Send(ctx, i) // until the window is full
 				} else {
@@ -335,7 +335,6 @@ func TestOpenerCancelsAtEveryState(t *testing.T) {
 		h, _ := pair(t, over, Options{Window: 1000}, Options{Mux: &program})
 		for state := range 5 {
 			for _, how := range []string{"Close", "Cancel", "Result"} {
-				reached = make(chan struct{})
 				s := openInts(t, h, "at", state)
 				if state == 4 {
 					if err := s.CloseSend(); err != nil {

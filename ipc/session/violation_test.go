@@ -286,12 +286,12 @@ func TestFloodsAreBounded(t *testing.T) {
 		most  int64
 		ends  string // why the session does; "": it lives
 	}{
-		{"PING", func(i int) []byte { return body(ping, i) }, 600000, 6 << 20, "does not read the answers"},
-		{"START of nothing", func(i int) []byte { return body(start, 2*i+1, "x", 0, 0, 0, noHeaders, nil) }, 100000, 6 << 20, "does not read the answers"},
+		{"PING", func(i int) []byte { return body(ping, i) }, 300000, 6 << 20, "does not read the answers"},
+		{"START of nothing", func(i int) []byte { return body(start, 2*i+1, "x", 0, 0, 0, noHeaders, nil) }, 60000, 6 << 20, "does not read the answers"},
 		{"START of calls that hang", func(i int) []byte {
 			return body(start, 2*i+1, "u", 0, 0, 0, noHeaders, wire.AppendBytes(nil, make([]byte, 1<<18)))
-		}, 2000, 40 << 20, ""},
-		{"START with short deadlines", func(i int) []byte { return body(start, 2*i+1, "deaf", 0, 1, 0, noHeaders, nil) }, 20000, 12 << 20, ""},
+		}, 300, 40 << 20, ""},
+		{"START with short deadlines", func(i int) []byte { return body(start, 2*i+1, "deaf", 0, 1, 0, noHeaders, nil) }, 4000, 12 << 20, ""},
 		{"dialogs with full windows", func(i int) []byte {
 			n := 2*(i/4) + 1
 			if i%4 == 0 {
@@ -307,7 +307,7 @@ func TestFloodsAreBounded(t *testing.T) {
 				return body(start, 1, "deaf", 0, 0, 0, noHeaders, nil)
 			}
 			return body(cancel, 1, []any{"", ""}, "", 0)
-		}, 600000, 6 << 20, "does not read the answers"},
+		}, 300000, 6 << 20, "does not read the answers"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			noLeaks(t)
