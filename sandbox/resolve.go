@@ -159,7 +159,7 @@ func (r *resolved) identity(h *Host) error {
 		return fmt.Errorf("%w: working directory %q is not absolute", ErrSpec, q.Dir)
 	}
 	q.Umask = 0o022
-	q.Argv = s.Argv
+	q.Argv, q.Exe = s.Argv, s.exe
 	q.Env = []string{"PATH=" + rootfs.Path, "HOME=" + home, "USER=sandbox", "LANG=C.UTF-8"}
 	for _, kv := range s.Env {
 		key, _, ok := strings.Cut(kv, "=")

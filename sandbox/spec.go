@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"io"
+	"os"
 	"time"
 
 	"sandboxd/rootfs"
@@ -15,6 +16,7 @@ type Spec struct {
 	Name string   // for people; "": the base name of Argv[0]
 	Argv []string // the program and its arguments; a name without a slash is looked up in PATH inside
 	Env  []string // KEY=value, added to the default environment (PATH, HOME, USER, LANG), which it may override
+	exe  *os.File // the program's image in place of a path, see spawn.Request; Argv[0] is then a name
 	Dir  string   // working directory inside; "": the private home, or "/" where the root is the user's own
 	User *User    // who the program is, as it sees itself; nil: 1000:1000
 

@@ -102,19 +102,35 @@ func After(r *Request, namespaced bool) ([]plan.Step, error) {
 	if !strings.Contains(r.Argv[0], "/") {
 		search = lookup(r.Env, "PATH")
 	}
+	if r.Exe != nil {
+		if err := image(r.Exe); err != nil {
+			return nil, err
+		}
+		add(plan.ExecFD, []uint64{uint64(len(r.Argv)), uint64(len(r.Env)), uint64(plan.SlotRequest + exeAt(r))}, nulList(r.Argv), nulList(r.Env))
+		return s, nil
+	}
 	add(plan.Exec, []uint64{uint64(len(r.Argv)), uint64(len(r.Env))}, r.Argv[0], nulList(r.Argv), nulList(r.Env), search)
 	return s, nil
 }
 
+// image refuses what execveat(2) could not execute, where it can be read.
+func image(f *os.File) error {
+	var head [2]byte
+	if n, _ := f.ReadAt(head[:], 0); n == len(head) && string(head[:]) == "#!" {
+		return fmt.Errorf("program %s is a script: its interpreter could not open it, for a program does not get its own descriptor; execute the interpreter", f.Name())
+	}
+	return nil
+}
+
 // Files are the descriptors of r, in the order in which they travel: stdio
-// (none with a terminal), tasks, cgroup, netns. The first is in plan.SlotRequest.
+// (none with a terminal), tasks, cgroup, exe, netns. The first is in plan.SlotRequest.
 func Files(r *Request) []*os.File {
 	var f []*os.File
 	if r.Terminal == nil {
 		f = append(f, r.Stdio[:]...)
 	}
 	f = append(f, r.Tasks...)
-	for _, one := range []*os.File{r.Cgroup, r.Netns} {
+	for _, one := range []*os.File{r.Cgroup, r.Exe, r.Netns} {
 		if one != nil {
 			f = append(f, one)
 		}
@@ -145,6 +161,15 @@ func CgroupAt(r *Request) int {
 	return tasksAt(r) + len(r.Tasks)
 }
 
+// exeAt is the index of r.Exe in Files.
+func exeAt(r *Request) int {
+	at := tasksAt(r) + len(r.Tasks)
+	if r.Cgroup != nil {
+		at++
+	}
+	return at
+}
+
 // landlockSteps are the second wall: where the program may read, write and
 // execute, said once more by path, so that one mistake in the mounts is not
 // enough. They stand after Fork, so that signal scoping separates the program
@@ -161,6 +186,10 @@ func landlockSteps(r *Request, namespaced bool) ([]plan.Step, error) {
 	s := []plan.Step{{Kind: plan.LandlockCreate, Nums: []uint64{rules.HandledFS, rules.HandledNet, rules.Scoped, uint64(len(rules.Attr()))}}}
 	for _, rule := range rules.Rules {
 		s = append(s, plan.Step{Kind: plan.LandlockPath, Nums: []uint64{rule.Access, plan.Optional}, Strs: []string{rule.Path}})
+	}
+	if r.Exe != nil {
+		access := rules.HandledFS & (unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE)
+		s = append(s, plan.Step{Kind: plan.LandlockFile, Nums: []uint64{access, uint64(plan.SlotRequest + exeAt(r))}})
 	}
 	return append(s, plan.Step{Kind: plan.LandlockRestrict}), nil
 }

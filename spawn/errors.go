@@ -51,7 +51,7 @@ func (e *StepError) Unwrap() error { return e.Errno }
 
 // Program reports whether the step is the exec of the user's program, whose
 // failure is the user's to mend: exit 127 or 126 rather than 125.
-func (e *StepError) Program() bool { return e.Step == plan.Exec }
+func (e *StepError) Program() bool { return e.Step == plan.Exec || e.Step == plan.ExecFD }
 
 // hint is the way out, for the failures that people meet.
 func (e *StepError) hint() string {
@@ -63,9 +63,13 @@ func (e *StepError) hint() string {
 		return "no such program in the sandbox; a dynamic program also needs its loader and libraries there"
 	case is(plan.Exec, syscall.EACCES):
 		return "the file is not executable for the sandboxed user, or lies below a directory that it may not enter"
-	case is(plan.Exec, syscall.ENOEXEC):
+	case is(plan.ExecFD, syscall.ENOENT):
+		return "the loader of a dynamic program is not in the sandbox, or this is a script, which cannot be run from a descriptor"
+	case is(plan.ExecFD, syscall.EACCES):
+		return "no regular file, not executable for the sandboxed user, or on a file system mounted noexec"
+	case is(plan.Exec, syscall.ENOEXEC), is(plan.ExecFD, syscall.ENOEXEC):
 		return "not a program of this machine, or a script without #!"
-	case is(plan.Exec, syscall.ENOMEM), is(plan.Fork, syscall.ENOMEM):
+	case is(plan.Exec, syscall.ENOMEM), is(plan.ExecFD, syscall.ENOMEM), is(plan.Fork, syscall.ENOMEM):
 		return "the memory limit is too small to start the program; raise --memory"
 	case is(plan.Fork, syscall.EAGAIN), is(0, syscall.EAGAIN):
 		return "a limit on processes is reached; raise --pids-limit or the host's own limit"

@@ -213,6 +213,9 @@ func NewStepError(err error, steps []plan.Step) error {
 	switch {
 	case s.Step == plan.Exec && s.Index < len(steps) && len(steps[s.Index].Strs) > 0:
 		object = fmt.Sprintf("exec %q", steps[s.Index].Strs[0]) // not the environment: it may hold secrets
+	case s.Step == plan.ExecFD && s.Index < len(steps) && len(steps[s.Index].Strs) > 0:
+		name, _, _ := strings.Cut(steps[s.Index].Strs[0], "\x00")
+		object = fmt.Sprintf("exec %q by its descriptor", name)
 	case s.Step == plan.Idmap && s.Index > 0 && s.Index < len(steps) && steps[s.Index-1].Kind == plan.OpenTree:
 		object = "id-map " + steps[s.Index-1].Strs[0]
 	case s.Step == 0:

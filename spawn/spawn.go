@@ -91,7 +91,11 @@ type Request struct {
 	ID   string   // actor id, at most 64 bytes; unique among the live actors of a backend
 	Argv []string // Argv[0] is looked up in PATH of Env when it has no slash
 	Env  []string // KEY=value; the whole environment
-	Dir  string   // working directory inside; absolute
+	// Exe is the program's image where it is not a path: a sealed memfd or a
+	// regular file, executed with execveat(2) and closed by it. Argv[0] is then
+	// only a name. No script, for its interpreter would have no path to open.
+	Exe *os.File
+	Dir string // working directory inside; absolute
 
 	UID, GID int      // of the program, as it sees itself
 	Host     *HostIDs // ids of its own on the host; nil: one id, the caller's

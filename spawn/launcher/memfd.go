@@ -2,7 +2,9 @@ package launcher
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -38,22 +40,33 @@ func image() (*os.File, error) {
 }
 
 func newImage() (*os.File, error) {
-	fd, err := unix.MemfdCreate("sandboxd-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|mfdExec)
+	f, err := Sealed("sandboxd-init", strings.NewReader(Object()))
+	if err != nil {
+		return nil, fmt.Errorf("launcher: %w", err)
+	}
+	return f, nil
+}
+
+// Sealed is an executable memory file of what from holds, which nobody can
+// change any more. The kernel calls it memfd:name, and since Linux 6.14 the
+// process that executes it by descriptor too. The caller owns it.
+func Sealed(name string, from io.Reader) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|mfdExec)
 	if err == unix.EINVAL {
-		fd, err = unix.MemfdCreate("sandboxd-init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("launcher: memfd_create: %w (an executable memory file is needed; check vm.memfd_noexec)", err)
+		return nil, fmt.Errorf("memfd_create %s: %w (an executable memory file is needed; check vm.memfd_noexec)", name, err)
 	}
-	f := os.NewFile(uintptr(fd), "sandboxd-init")
-	if _, err := f.WriteString(Object()); err != nil {
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := io.Copy(f, from); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("launcher: fill memfd: %w", err)
+		return nil, fmt.Errorf("fill memfd %s: %w", name, err)
 	}
 	seals := unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("launcher: seal memfd: %w", err)
+		return nil, fmt.Errorf("seal memfd %s: %w", name, err)
 	}
 	return f, nil
 }

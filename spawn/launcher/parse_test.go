@@ -43,6 +43,8 @@ func sections(t *testing.T) [][]plan.Step {
 		[]plan.Step{step(plan.Fsmount, []uint64{3, 0}, "tmpfs", "key without value")},
 		[]plan.Step{step(plan.Exec, []uint64{1, 0}, "sh", "sh\x00", "", strings.Repeat("x", 4092)+":"+strings.Repeat("y", 4093)+":"+strings.Repeat("z", 9000))},
 		[]plan.Step{step(plan.Exec, []uint64{3, 3}, "sh", "sh\x00", "", "")},
+		[]plan.Step{step(plan.ExecFD, []uint64{3, 3, 16}, "sh\x00", "")},
+		[]plan.Step{step(plan.ExecFD, []uint64{200, 200, 99}, strings.Repeat("a\x00", 200), strings.Repeat("B=1\x00", 200))},
 		[]plan.Step{step(plan.Exec, []uint64{200, 200}, "/bin/true", strings.Repeat("a\x00", 200), strings.Repeat("B=1\x00", 200), "")},
 	)
 }
@@ -69,6 +71,10 @@ func operands(t *testing.T, k plan.Kind) (nums []uint64, strs []string) {
 	if k == plan.Exec {
 		nums = []uint64{2, 2}
 		strs[1], strs[2] = "a\x00b\x00", "A=1\x00B=2\x00"
+	}
+	if k == plan.ExecFD {
+		nums = []uint64{2, 2, plan.SlotRequest}
+		strs[0], strs[1] = "a\x00b\x00", "A=1\x00B=2\x00"
 	}
 	return nums, strs
 }

@@ -238,14 +238,7 @@ func (p *Parked) finish(ctx context.Context, r *spawn.Request, after []plan.Step
 		}
 		return nil, err
 	}
-	proc := &process{Process: a, before: p.before, close: p.close}
-	if peers, ok := a.(spawn.Peers); ok {
-		return struct {
-			*process
-			spawn.Peers
-		}{proc, peers}, nil
-	}
-	return proc, nil
+	return withPeers(&process{Process: a, before: p.before, close: p.close}), nil
 }
 
 // Close ends a parked actor that is not wanted.
@@ -255,18 +248,6 @@ func (p *Parked) Close() error {
 		p.close()
 	}
 	return err
-}
-
-// programUID is the program's uid as this process sees it. An ordinary user's
-// HostIDs count in the launcher's user namespace, see maps.
-func (b *Backend) programUID(r *spawn.Request) int {
-	switch {
-	case r.Host == nil, b.rootless && r.Host.UID == 0:
-		return os.Geteuid()
-	case b.rootless:
-		return b.options.SubUIDs.Start + r.Host.UID - 1
-	}
-	return r.Host.UID
 }
 
 // process releases its dedicated launcher with itself.

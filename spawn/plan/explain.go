@@ -66,6 +66,8 @@ var meaning = [kindEnd]struct {
 	CloseFrom:        {"close-from", "first:d", ""},
 	Confined:         {name: "confined"},
 	Exec:             {"exec", "argc:d envc:d", "program:t args:l env:l path:t"},
+	LandlockFile:     {"landlock-file", "access:x file:s", ""},
+	ExecFD:           {"exec-fd", "argc:d envc:d image:s", "args:l env:l"},
 }
 
 // fields parses an operand list of meaning; only printing needs it.

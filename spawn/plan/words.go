@@ -56,6 +56,8 @@ var words = [kindEnd]string{
 	CloseFrom:        "close every other descriptor at exec: nothing of ours leaks in",
 	Confined:         "tell the supervisor that confinement is complete, so that it can read it back; wait for its word",
 	Exec:             "run {program}",
+	LandlockFile:     "let the program's own image through that wall",
+	ExecFD:           "run the program that was handed in as a descriptor, which it does not get to hold",
 }
 
 // rlimits are the names of setrlimit(2) resources, by number.

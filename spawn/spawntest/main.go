@@ -33,7 +33,7 @@ const (
 // directory for temporary files that Watch looks through, and as the parent of
 // all orphans.
 func Main(m *testing.M, roles map[string]func()) {
-	plays := map[string]func() error{peerRole: playPeer}
+	plays := map[string]func() error{peerRole: playPeer, exeRole: playExe}
 	for name, play := range roles {
 		plays[name] = func() error { play(); return nil }
 	}

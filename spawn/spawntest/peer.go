@@ -313,9 +313,17 @@ func testPeerStrangers(t *testing.T, s *suite) {
 		stranger = s.stranger(t, door, -1)
 	}
 	if stranger != nil {
-		p.refused()
-		if err := stranger.Wait(); err != nil {
-			t.Errorf("a stranger of the same id: %v", err)
+		ended := make(chan error, 1)
+		go func() { ended <- stranger.Wait() }()
+		for over := false; !over; {
+			p.refused()
+			select {
+			case err := <-ended:
+				if over = true; err != nil {
+					t.Errorf("a stranger of the same id: %v", err)
+				}
+			default:
+			}
 		}
 	}
 	stop, stopped := make(chan struct{}), make(chan struct{})

@@ -74,7 +74,7 @@ func Run(t *testing.T, newBackend func(testing.TB) spawn.Backend, request func(t
 	if !t.Run("Declared", s.declared) {
 		t.Fatal("what the backend declines and what it says it holds differ")
 	}
-	for _, group := range [][]test{startTests, programTests, failTests, stopTests, boundaryTests, peerTests} {
+	for _, group := range [][]test{startTests, programTests, failTests, stopTests, boundaryTests, peerTests, exeTests} {
 		for _, c := range group {
 			t.Run(c.name, func(t *testing.T) {
 				if why, declined := lacks[c.needs]; declined {

@@ -53,10 +53,11 @@ static long sys6(long n, long a, long b, long c, long d, long e, long f) {
 	}
 	case __NR_write: return (long)(chance() % ((u64)c + 1));
 	case __NR_sendmsg: return hostile() ? -EPIPE : (long)((struct msghdr *)b)->iov[0].len + (((struct msghdr *)b)->iovlen > 1 ? (long)((struct msghdr *)b)->iov[1].len : 0);
-	case __NR_execve: { // as the kernel would: every string is read to its end
-		for (const char **v = (const char **)b; *v; v++) slen(*v);
-		for (const char **v = (const char **)c; *v; v++) slen(*v);
-		slen((const char *)a);
+	case __NR_execve: case __NR_execveat: { // as the kernel would: every string is read to its end
+		int at = n == __NR_execveat;
+		for (const char **v = (const char **)(at ? c : b); *v; v++) slen(*v);
+		for (const char **v = (const char **)(at ? d : c); *v; v++) slen(*v);
+		slen((const char *)(at ? b : a));
 		static const int errors[] = {ENOENT, ENOTDIR, EACCES, ENOEXEC, E2BIG};
 		return -errors[chance() % 5];
 	}

@@ -270,7 +270,11 @@ static long do_landlock(struct ctx *c, struct step *s) {
 		return fd < 0 ? fd : 0;
 	}
 	if (s->kind == LANDLOCK_RESTRICT) return sys(__NR_landlock_restrict_self, c->ruleset, 0);
-	struct { u64 access; int fd; } __attribute__((packed)) rule = {s->n[0], 0};
+	struct { u64 access; int fd; } __attribute__((packed)) rule = {s->n[0], slot(c, s->n[1])};
+	if (s->kind == LANDLOCK_FILE) {
+		long r = sys(__NR_landlock_add_rule, c->ruleset, 1 /* LANDLOCK_RULE_PATH_BENEATH */, &rule, 0);
+		return r == -EBADFD ? 0 : r; // a memfd lies below no path, and Landlock does not hold it
+	}
 	long fd = sys(__NR_openat, AT_FDCWD_, s->s[0], O_PATH | O_CLOEXEC, 0);
 	if (fd == -ENOENT && s->n[1] & OPTIONAL) return 0;
 	if (fd < 0) return fd;
@@ -318,8 +322,9 @@ static void die_with_init(struct ctx *c) {
 static long do_exec(struct ctx *c, struct step *s) {
 	static const char *small[256];
 	static char path[4096];
-	const char **argv = small, *name = s->s[0], *dir = s->s[3];
-	u64 need = s->n[0] + s->n[1] + 2, n = slen(name);
+	const char **argv = small;
+	u64 need = s->n[0] + s->n[1] + 2;
+	int by_fd = s->kind == EXEC_FD, args = by_fd ? 0 : 1;
 	if (s->n[0] > 1 << 20 || s->n[1] > 1 << 20) return -E2BIG;
 	if (need > 256) {
 		long m = sys(__NR_mmap, 0, need * 8, 3, 0x22, -1, 0);
@@ -328,7 +333,10 @@ static long do_exec(struct ctx *c, struct step *s) {
 	}
 	const char **envp = argv + s->n[0] + 1;
 	die_with_init(c);
-	if (unpack(s->s[1], s->len[1], s->n[0], argv) || unpack(s->s[2], s->len[2], s->n[1], envp)) return -EBADMSG;
+	if (unpack(s->s[args], s->len[args], s->n[0], argv) || unpack(s->s[args + 1], s->len[args + 1], s->n[1], envp)) return -EBADMSG;
+	if (by_fd) return sys(__NR_execveat, slot(c, s->n[2]), "", argv, envp, AT_EMPTY_PATH);
+	const char *name = s->s[0], *dir = s->s[3];
+	u64 n = slen(name);
 	if (!s->len[3]) return sys(__NR_execve, name, argv, envp);
 	long worst = -ENOENT;
 	for (;;) { // execvp(3): the first directory that has it wins; a refusal is remembered
@@ -410,11 +418,11 @@ static long step(struct ctx *c, struct step *s) {
 	case DROP_BOUNDING: return do_drop_bounding();
 	case DROP_CAPS: return do_drop_caps();
 	case NO_NEW_PRIVS: return sys(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	case LANDLOCK_CREATE: case LANDLOCK_PATH: case LANDLOCK_RESTRICT: return do_landlock(c, s);
+	case LANDLOCK_CREATE: case LANDLOCK_PATH: case LANDLOCK_FILE: case LANDLOCK_RESTRICT: return do_landlock(c, s);
 	case SECCOMP: return do_seccomp(c, s);
 	case CLOSE_FROM: return sys(__NR_close_range, n[0], ~0u, CLOSE_RANGE_CLOEXEC);
 	case CONFINED: return do_confined(c);
-	case EXEC: return do_exec(c, s);
+	case EXEC: case EXEC_FD: return do_exec(c, s);
 	}
 	return -ENOSYS;
 }
@@ -431,7 +439,7 @@ static const u8 shape[KIND_END] = {
 	[TTY] = SHAPE(5, 0), [STDIO] = SHAPE(3, 0), [FORK] = SHAPE(1, 0), [SETSID] = SHAPE(1, 0), [CHDIR] = SHAPE(0, 1),
 	[SECUREBITS] = SHAPE(1, 0), [DROP_BOUNDING] = SHAPE(0, 0), [DROP_CAPS] = SHAPE(0, 0), [NO_NEW_PRIVS] = SHAPE(0, 0),
 	[LANDLOCK_CREATE] = SHAPE(4, 0), [LANDLOCK_PATH] = SHAPE(2, 1), [LANDLOCK_RESTRICT] = SHAPE(0, 0), [SECCOMP] = SHAPE(1, 1),
-	[CLOSE_FROM] = SHAPE(1, 0), [CONFINED] = SHAPE(0, 0), [EXEC] = SHAPE(2, 4),
+	[CLOSE_FROM] = SHAPE(1, 0), [CONFINED] = SHAPE(0, 0), [EXEC] = SHAPE(2, 4), [LANDLOCK_FILE] = SHAPE(2, 0), [EXEC_FD] = SHAPE(3, 2),
 };
 
 // parse reads the step at p. Every length is checked against the section and every string must end in NUL.

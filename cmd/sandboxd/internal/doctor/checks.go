@@ -87,6 +87,7 @@ var whys = map[spawn.Feature]string{
 	spawn.NoCapabilities: "root inside is not root", spawn.Filter: "the kernel's rarer system calls are out of reach",
 	spawn.Landlock: "a second wall around files, should a mount be wrong", spawn.TwoIDs: "the program is another user than its init, and than other actors",
 	spawn.DiskLimit: "--disk holds", spawn.Terminal: "-t gives the program a terminal", spawn.KillWhole: "killing an actor leaves nothing of it",
+	spawn.PeerSocket: "a program may connect to its supervisor",
 }
 
 // flags need an optional feature.
