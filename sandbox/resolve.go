@@ -160,6 +160,12 @@ func (r *resolved) identity(h *Host) error {
 	}
 	q.Umask = 0o022
 	q.Argv, q.Exe = s.Argv, s.exe
+	if s.self {
+		var err error
+		if q.Exe, err = selfExe(); err != nil {
+			return err
+		}
+	}
 	q.Env = []string{"PATH=" + rootfs.Path, "HOME=" + home, "USER=sandbox", "LANG=C.UTF-8"}
 	for _, kv := range s.Env {
 		key, _, ok := strings.Cut(kv, "=")
