@@ -35,13 +35,14 @@ const (
 // Rung is a step of the ladder by which actors are ended.
 type Rung string
 
+// The rungs, from the lowest.
 const (
-	RungMessage Rung = "message"
-	RungTerm    Rung = "SIGTERM"
-	RungKill    Rung = "kill"
+	RungMessage Rung = "message" // CANCEL over its connection; without one, the ladder begins with SIGTERM
+	RungTerm    Rung = "SIGTERM" // after half of the grace
+	RungKill    Rung = "kill"    // after all of it
 )
 
-// CallInfo tells of a call.
+// CallInfo tells of a call. Took is 0 while it runs.
 type CallInfo = session.CallInfo
 
 func (n *Nursery) tell(e Event) {

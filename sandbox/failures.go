@@ -79,8 +79,8 @@ var joinType = reflect.TypeOf(errors.Join(ErrCancelling))
 // isConsequence tells an error that says no more than that everything was
 // cancelled, for cause. Of joined errors, all must be such.
 func isConsequence(err, cause error) bool {
-	if reflect.TypeOf(err) == joinType {
-		for _, e := range err.(interface{ Unwrap() []error }).Unwrap() { //nolint:errorlint // it is exactly this type
+	if list, ok := err.(interface{ Unwrap() []error }); ok && reflect.TypeOf(err) == joinType {
+		for _, e := range list.Unwrap() {
 			if !isConsequence(e, cause) {
 				return false
 			}

@@ -189,13 +189,13 @@ func (a *Actor) resume(l *life, b *bounce) (*life, error) {
 		close(b.done)
 		return nil, nil
 	}
-	again, err := a.begin(a.n.ctx)
-	if err == nil {
+	again, why := a.begin(a.n.ctx)
+	if again != nil {
 		a.n.tell(Event{Kind: Restarted, Actor: again.ref, Epoch: again.epoch})
 	}
 	close(b.done)
-	if err == nil || a.ctx.Err() != nil {
-		return again, nil
+	if again == nil && a.ctx.Err() == nil {
+		return a.restart(l, a.n.strategy.limits(), why)
 	}
-	return a.restart(l, a.n.strategy.limits(), err)
+	return again, nil
 }

@@ -168,6 +168,10 @@ func TestConnectionBreaksMidStream(t *testing.T) {
 	} {
 		t.Run(b.how, func(t *testing.T) {
 			each(t, func(c *scope) {
+				grace := longGrace
+				if b.how == "close" { // half of it is how long its end is waited for
+					grace = shortGrace
+				}
 				err := c.run(func(ctx context.Context, n *sandbox.Nursery) error {
 					a := c.start(ctx, n, c.spec("worker"))
 					parked := make(chan error, 1)
@@ -201,7 +205,7 @@ func TestConnectionBreaksMidStream(t *testing.T) {
 					}
 					<-ctx.Done() // for the actor has failed
 					return context.Cause(ctx)
-				}, sandbox.Grace(shortGrace))
+				}, sandbox.Grace(grace))
 				failed, ok := errors.AsType[*sandbox.ActorError](err)
 				if ok == b.alive || ok && failed.Report.Exit.Reason != b.reason {
 					c.Errorf("the scope says %v", err)

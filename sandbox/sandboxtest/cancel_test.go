@@ -185,7 +185,7 @@ func TestInterruptEndsTheTreeWithOneError(t *testing.T) {
 			_, err := sandbox.Call[string, int](ctx, a, "sleep", "x")
 			return err
 		}, sandbox.Grace(longGrace))
-		if err != interrupted { //nolint:errorlint // exactly this one
+		if err != interrupted {
 			c.Error(err)
 		}
 	})

@@ -98,7 +98,6 @@ func checkEvents(t *testing.T, events []sandbox.Event) {
 				bad = "spawned twice, or without epoch or parent"
 			}
 			lives[e.Actor.ID] = &life{}
-			continue
 		case l == nil:
 			bad = "was not spawned"
 		case e.Kind == sandbox.Called:

@@ -2,11 +2,14 @@ package sandboxtest_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"testing"
 	"time"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/sandbox"
+	"sandboxd/spawn"
 )
 
 // setup is a way to run the programs of programs_test.go as actors. Every
@@ -15,7 +18,7 @@ type setup struct {
 	name    string
 	starter func(t *testing.T) sandbox.Starter
 	spec    func(program string, args ...string) sandbox.Spec
-	real    bool // processes, which can be killed
+	trees   bool // actors may have children
 }
 
 var memory = setup{
@@ -24,11 +27,57 @@ var memory = setup{
 	spec: func(program string, args ...string) sandbox.Spec {
 		return sandbox.Spec{Name: program, Argv: append([]string{program}, args...), Peer: true}
 	},
+	trees: true,
 }
 
-var setups = []setup{memory}
+// this is a way to start this test binary in a sandbox.
+var this = sandbox.Func("this", func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil })
 
-func TestMain(m *testing.M) { os.Exit(m.Run()) }
+// real are processes of a backend, which play the role of the program that their name says.
+func real(backend string) setup {
+	return setup{
+		name: backend,
+		starter: func(t *testing.T) sandbox.Starter {
+			h, err := sandbox.Open(sandbox.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := h.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			b, err := h.Backend(backend)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if why := b.Probe(t.Context())[spawn.PeerSocket]; why != nil {
+				hosttest.Lack(t, "actors of backend %s: %v", backend, why)
+			}
+			return h
+		},
+		spec: func(program string, args ...string) sandbox.Spec {
+			s := this.Spec()
+			s.Name, s.Argv, s.Backend = program, append([]string{program}, args...), backend
+			s.Env = []string{hosttest.RoleEnv + "=actor", "GORACE=atexit_sleep_ms=0"}
+			s.Limits.PIDs, s.BestEffort = 1024, true
+			return s
+		},
+	}
+}
+
+var setups = []setup{memory, real("native"), real("process")}
+
+func TestMain(m *testing.M) {
+	hosttest.Main(m, map[string]func() error{"actor": func() error {
+		p := programs[os.Args[0]]
+		if p == nil {
+			return errors.New("no such program: " + os.Args[0])
+		}
+		os.Exit(p.Main())
+		return nil
+	}})
+}
 
 // watchdog turns a hang into a failure.
 const watchdog = 2 * time.Minute

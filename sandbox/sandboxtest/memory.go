@@ -50,26 +50,15 @@ type Env struct {
 	Stdout  io.Writer // Spec.Stdout, or nowhere
 	Stderr  io.Writer // Spec.Stderr, or nowhere
 
-	dials chan io.ReadWriteCloser
-	gone  <-chan struct{}
-	takes atomic.Bool
+	take func()
+	dial func(context.Context) (io.ReadWriteCloser, error)
 }
 
 // TakeSignals makes SIGTERM come by Signals only, of which it keeps 16.
-func (e *Env) TakeSignals() { e.takes.Store(true) }
+func (e *Env) TakeSignals() { e.take() }
 
 // Dial connects to the supervisor. The connection is the caller's, and ends with the actor.
-func (e *Env) Dial(ctx context.Context) (io.ReadWriteCloser, error) {
-	here, there := net.Pipe()
-	select {
-	case e.dials <- there:
-		return here, nil
-	case <-e.gone:
-		return nil, errors.New("sandboxtest: the actor is gone")
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
+func (e *Env) Dial(ctx context.Context) (io.ReadWriteCloser, error) { return e.dial(ctx) }
 
 // Serve is a program that serves m until it is asked to end.
 func Serve(m *peer.Mux) Program {
@@ -103,14 +92,14 @@ func (m Memory) StartActor(ctx context.Context, s sandbox.Spec, parent sandbox.R
 	signals := make(chan syscall.Signal, 16)
 	a := &actor{
 		id: "m." + strconv.FormatInt(ids.Add(1), 10), name: s.Name, signals: signals,
-		gone: make(chan struct{}), began: time.Now(),
+		gone: make(chan struct{}), began: time.Now(), dials: make(chan io.ReadWriteCloser),
 	}
 	if a.name == "" {
 		a.name = s.Argv[0]
 	}
 	a.env = &Env{
 		Args: s.Argv, Environ: s.Env, Signals: signals, Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr,
-		dials: make(chan io.ReadWriteCloser), gone: a.gone,
+		take: func() { a.takes.Store(true) }, dial: a.dial,
 	}
 	if s.Stdin == nil {
 		a.env.Stdin = strings.NewReader("")
@@ -144,6 +133,8 @@ type actor struct {
 	id, name string
 	env      *Env
 	signals  chan syscall.Signal
+	takes    atomic.Bool
+	dials    chan io.ReadWriteCloser
 	kill     context.CancelCauseFunc
 	began    time.Time
 	gone     chan struct{}
@@ -188,13 +179,25 @@ func (a *actor) end(code int, signal string, why sandbox.Reason, detail string) 
 	})
 }
 
+func (a *actor) dial(ctx context.Context) (io.ReadWriteCloser, error) {
+	here, there := net.Pipe()
+	select {
+	case a.dials <- there:
+		return here, nil
+	case <-a.gone:
+		return nil, errors.New("sandboxtest: the actor is gone")
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
 func (a *actor) ID() string               { return a.id }
 func (a *actor) Gone() <-chan struct{}    { return a.gone }
 func (a *actor) Holds() map[string]uint64 { return nil }
 
 func (a *actor) Accept(ctx context.Context) (io.ReadWriteCloser, error) {
 	select {
-	case c := <-a.env.dials:
+	case c := <-a.dials:
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if a.over {
@@ -217,7 +220,7 @@ func (a *actor) Signal(s syscall.Signal) error {
 	}
 	if s == syscall.SIGKILL {
 		a.End(sandbox.Signaled, "killed")
-	} else if s == syscall.SIGTERM && !a.env.takes.Load() {
+	} else if s == syscall.SIGTERM && !a.takes.Load() {
 		a.end(143, "SIGTERM", sandbox.Signaled, "")
 	}
 	return nil

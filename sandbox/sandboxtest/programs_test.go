@@ -15,15 +15,9 @@ import (
 )
 
 // programs are what the tests run as actors.
-var programs = sandboxtest.Memory{}
-
-func init() {
-	for name, p := range map[string]sandboxtest.Program{
-		"worker": worker, "deaf": deaf, "stubborn": stubborn, "mute": mute, "exit": exits,
-		"garbage": garbage, "proto": wrongProto, "brief": brief, "knock": knock,
-	} {
-		programs[name] = p
-	}
+var programs = sandboxtest.Memory{
+	"worker": worker, "deaf": deaf, "stubborn": stubborn, "mute": mute, "exit": exits,
+	"garbage": garbage, "proto": wrongProto, "brief": brief, "knock": knock,
 }
 
 // QuotaError is an error with fields that both sides know.
