@@ -66,6 +66,23 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestDynamicRunner: what plain go build makes where there is a C compiler.
+func TestDynamicRunner(t *testing.T) {
+	if _, err := exec.LookPath("gcc"); err != nil {
+		hosttest.Lack(t, "gcc (Debian package gcc)")
+	}
+	dynamic := filepath.Join(t.TempDir(), "vmrun")
+	build := exec.Command("go", "build", "-ldflags", "-linkmode=external", "-o", dynamic, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	r := finish(t, exec.Command(dynamic, "--", guest, "talk"))
+	if r.code != 125 || r.err != "vm: this program, which is also the guest's first process, is linked dynamically: build it again with CGO_ENABLED=0\n" {
+		t.Errorf("code %d: %q", r.code, r.err)
+	}
+}
+
 // TestDamagedCache: whatever says so first, the remedy is told.
 func TestDamagedCache(t *testing.T) {
 	cache, err := debian.DefaultCache()

@@ -49,6 +49,10 @@ func Main(args []string, init string, guest []string, in io.Reader, out, errs io
 		fmt.Fprintf(errs, "vm: %v; see --help\n", err)
 		return exitOurs
 	}
+	if err := staticInit(init); err != nil {
+		fmt.Fprintf(errs, "vm: %v\n", err)
+		return exitOurs
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	code := 0

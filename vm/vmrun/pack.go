@@ -4,6 +4,7 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -94,9 +95,6 @@ func packInto(f *os.File, o *options, init, modules string) (*job, error) {
 	w := initramfs.NewWriter(f)
 	w.Add(initramfs.File{Path: "dev", Mode: unix.S_IFDIR | 0o755})
 	w.Add(initramfs.File{Path: "dev/console", Mode: unix.S_IFCHR | 0o600, Device: unix.Mkdev(5, 1)})
-	if err := static(init); err != nil {
-		return nil, err
-	}
 	w.Add(initramfs.File{Path: "vm/init", Mode: 0o755, Source: init})
 	j.Modules = nil
 	if modules != "" {
@@ -166,6 +164,18 @@ func addTree(w *initramfs.Writer, host, guest string) error {
 	})
 }
 
+// errDynamic is a program that needs libraries.
+var errDynamic = errors.New("is linked dynamically, and the guest has no libraries: build it with CGO_ENABLED=0, or give a root that has them with --disk IMAGE:/")
+
+// staticInit refuses an init that the guest could not start, which is this very program.
+func staticInit(path string) error {
+	err := static(path)
+	if errors.Is(err, errDynamic) {
+		return errors.New("this program, which is also the guest's first process, is linked dynamically: build it again with CGO_ENABLED=0")
+	}
+	return err
+}
+
 // static refuses a program that the guest could not start.
 func static(path string) error {
 	file, err := os.Open(path)
@@ -186,7 +196,7 @@ func static(path string) error {
 	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			return fmt.Errorf("program: %s is linked dynamically, and the guest has no libraries: build it with CGO_ENABLED=0, or give a root that has them with --disk IMAGE:/", path)
+			return fmt.Errorf("program: %s %w", path, errDynamic)
 		}
 	}
 	return nil
