@@ -8,15 +8,15 @@ import (
 	"sandboxd/sandbox/cgroup"
 )
 
-// startBelow starts an actor as the child of another one, whose Spec has nest:
+// startBelow starts an actor as the child of another one, whose Spec names Kinds:
 // in a cgroup within the parent's, whose limits hold for both together. When
 // the parent ends, its children are ended, and are gone before it is.
 func (h *Host) startBelow(ctx context.Context, parent *Process, s Spec) (*Process, error) {
 	switch {
 	case h.one:
 		return nil, errors.New("start below an actor: the host was opened for one actor only; leave Options.Only nil")
-	case !parent.res.spec.nest:
-		return nil, fmt.Errorf("start below actor %s: it was not started as one that may have others below it", parent.id)
+	case len(parent.res.spec.Kinds) == 0:
+		return nil, fmt.Errorf("start below actor %s: its Spec names no Kinds, so it was not made to have others below it", parent.id)
 	}
 	return h.start(ctx, parent, s)
 }

@@ -35,7 +35,10 @@ func TestStartBelow(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			h := realHost(t)
 			sleep := func(parent *Process, nest bool, l Limits, script string) (*Process, error) {
-				s := Spec{Backend: backend, nest: nest, Limits: l, Argv: []string{"sh", "-c", script}}
+				s := Spec{Backend: backend, Limits: l, Argv: []string{"sh", "-c", script}}
+				if nest {
+					s.Kinds = map[string]Spec{"any": {}}
+				}
 				if parent == nil {
 					return h.Start(ctx, s)
 				}
@@ -134,7 +137,7 @@ func TestBelowSharesPIDs(t *testing.T) {
 	if h.noCgroup != nil || h.cgroups.Has(cgroup.PIDs) != nil {
 		t.Skip("does not apply: this user has no cgroup to count processes in")
 	}
-	top, err := h.Start(ctx, Spec{Argv: []string{"sleep", "1000"}, nest: true, Limits: Limits{PIDs: 8}})
+	top, err := h.Start(ctx, Spec{Argv: []string{"sleep", "1000"}, Kinds: map[string]Spec{"any": {}}, Limits: Limits{PIDs: 8}})
 	if err != nil {
 		t.Fatal(err)
 	}

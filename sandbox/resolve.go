@@ -285,7 +285,7 @@ func (r *resolved) cgroups(h *Host, mem, pids, cpus bool) {
 	if has(cgroup.Unified) == nil {
 		c.Account |= cgroup.Unified
 	}
-	if r.spec.nest { // whatever those below will be limited to
+	if len(r.spec.Kinds) > 0 { // whatever those below will be limited to
 		for _, ctl := range []cgroup.Controller{cgroup.Memory, cgroup.PIDs, cgroup.CPU, cgroup.CPUTime} {
 			if has(ctl) == nil {
 				c.Account |= ctl

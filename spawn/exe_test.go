@@ -30,12 +30,16 @@ func TestExeSlot(t *testing.T) {
 		if n&8 != 0 {
 			r.Netns = other
 		}
-		after, err := spawn.After(r, true)
+		confine, err := spawn.Confine(r, true)
 		if err != nil {
 			t.Skipf("does not apply: %v", err) // no Landlock
 		}
+		program, err := spawn.Program(r)
+		if err != nil {
+			t.Fatal(err)
+		}
 		named := 0
-		for _, s := range after {
+		for _, s := range append(confine, program...) {
 			var slot uint64
 			switch s.Kind {
 			case plan.ExecFD:
