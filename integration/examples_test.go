@@ -46,7 +46,7 @@ func TestExamples(t *testing.T) {
 			{name: "pipeline", want: "10000 items, sum 333283345000\n"},
 			{name: "restart", want: "life 1, call 1\nlife 1, call 2\nit ended with code 7; the next call waits for its next life\n" +
 				"life 2, call 1\nlife 2, call 2\nit ended with code 7; the next call waits for its next life\nlife 3, call 1\n"},
-			{name: "hostile", want: "forks: refused, and gone (cancelled)\ndeaf: refused, and gone (cancelled)\ngarbage: refused, and gone (cancelled)\n"},
+			{name: "hostile", want: "forks: refused, and gone (lost)\ndeaf: refused, and gone (lost)\ngarbage: refused, and gone (lost)\n"},
 		} {
 			t.Run(e.name, func(t *testing.T) {
 				if e.name == "isolate" && !c.root() {
