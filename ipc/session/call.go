@@ -43,6 +43,7 @@ type call struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	held   int64 // bytes of the budget
+	ours   bool  // the result is to be recycled when it was sent; its function's only
 }
 
 // wakeLocked lets everybody who waits on the call look again. Precondition: s.mu is held.

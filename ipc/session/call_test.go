@@ -438,8 +438,10 @@ func TestHeadersTravelAndAreChecked(t *testing.T) {
 		Handle(&program, "v", func(context.Context, int) (int, error) { return 0, nil })
 		got := make(chan map[string]string, 1)
 		var headers map[string]string
-		h, _ := pair(t, over, Options{Headers: func(context.Context) map[string]string { return headers }}, Options{Mux: &program,
-			Context: func(ctx context.Context, c *Inbound) context.Context { got <- c.Headers(); return ctx }})
+		h, _ := pair(t, over, Options{Headers: func(context.Context) map[string]string { return headers }}, Options{
+			Mux:     &program,
+			Context: func(ctx context.Context, c *Inbound) context.Context { got <- c.Headers(); return ctx },
+		})
 		headers = map[string]string{"traceparent": "00-1-2-03", "b": ""}
 		if _, err := Call[int, int](bounded(t), h, "v", 1); err != nil || fmt.Sprint(<-got) != fmt.Sprint(headers) {
 			t.Error(err)

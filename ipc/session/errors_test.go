@@ -21,7 +21,7 @@ type (
 	}
 	pointerError struct{ Path []string }
 	emptyError   struct{}
-	hiddenError  struct{ f func() }
+	hiddenError  struct{}
 	deepError    struct{ Data codec.Raw }
 )
 
@@ -174,8 +174,14 @@ func TestSupervisorCorrectsTheSourceOfErrors(t *testing.T) {
 // Data of a type that is registered here, and not what it should be.
 func TestHostileErrorDataRevivesNothing(t *testing.T) {
 	for _, data := range [][]byte{
-		{0xc0}, {0x90}, {0x80}, {0xc1}, {0x81, 0xa5, 'L', 'i', 'm', 'i', 't', 0xa1, 'x'}, {0x81, 0xa1, 'x', 0x01},
-		{0xdd, 0xff, 0xff, 0xff, 0xff}, append(bytes.Repeat([]byte{0x91}, 40), 0xc0),
+		{0xc0},
+		{0x90},
+		{0x80},
+		{0xc1},
+		{0x81, 0xa5, 'L', 'i', 'm', 'i', 't', 0xa1, 'x'},
+		{0x81, 0xa1, 'x', 0x01},
+		{0xdd, 0xff, 0xff, 0xff, 0xff},
+		append(bytes.Repeat([]byte{0x91}, 40), 0xc0),
 	} {
 		for _, typ := range []string{"test.QuotaError", "test.PointerError", "test.quota", "sandboxd.Busy", "none"} {
 			e := &RemoteError{Type: typ, Data: data}

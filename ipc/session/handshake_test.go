@@ -60,7 +60,7 @@ func TestHandshakeToldTruncated(t *testing.T) {
 			if host {
 				whole = goodHello()
 			}
-			for n := range len(whole) {
+			for n := range whole {
 				if _, err := meets(t, over, host, whole[:n], true); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 					t.Errorf("host %v, %d bytes: %v", host, n, err)
 				}

@@ -70,7 +70,15 @@ func (l *link) read() ([]byte, error) {
 	}
 	_, _ = l.r.Discard(4) // they are there
 	const step = 64 << 10
-	body := make([]byte, min(n, step))
+	var body []byte
+	if n >= worth {
+		body = buffer(int(n))
+	}
+	if body != nil {
+		body = body[:n]
+	} else {
+		body = room(min(n, step))
+	}
 	for have := int64(0); ; {
 		if _, err := io.ReadFull(l.r, body[have:]); err != nil {
 			return nil, fmt.Errorf("in a frame of %d bytes: %w", n, noEOF(err))
@@ -78,7 +86,7 @@ func (l *link) read() ([]byte, error) {
 		if have = int64(len(body)); have == n {
 			break
 		}
-		grown := make([]byte, min(n, 16*have))
+		grown := room(min(n, 16*have))
 		copy(grown, body)
 		body = grown
 	}
@@ -86,6 +94,14 @@ func (l *link) read() ([]byte, error) {
 		return nil, violation("a frame of %d bytes: %w", n, err)
 	}
 	return body, nil
+}
+
+// room makes n bytes, and some more where they may become a buffer, since each use takes the head of a frame away.
+func room(n int64) []byte {
+	if n < worth {
+		return make([]byte, n)
+	}
+	return make([]byte, n, n+1024)
 }
 
 // noEOF tells an end inside of a frame from one between two.

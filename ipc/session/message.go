@@ -1,14 +1,11 @@
 package session
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
-	"unicode/utf8"
 
 	"sandboxd/ipc/wire"
 )
@@ -80,6 +77,7 @@ type message struct {
 	n       uint64            // START, STARTACK: window; CREDIT: bytes; CANCELACK: state; PING, PONG: number
 	headers map[string]string // START
 	payload []byte            // one encoded value: START, STARTED, YIELD, RETURN
+	ours    bool              // payload is to be recycled when it was sent
 	err     *RemoteError      // ERROR
 	by      Ref               // CANCEL
 	reason  string            // CANCEL
@@ -133,6 +131,9 @@ func (m *message) decode(body []byte) error {
 	}
 	if err := s.Done(); err != nil {
 		return violation("%v: %w", m.kind, err)
+	}
+	if m.payload != nil { // it is the last element; with the memory that lies behind it
+		m.payload = body[len(body)-len(m.payload):]
 	}
 	return nil
 }
@@ -196,6 +197,9 @@ func scanName(s *wire.Scanner, what string) string {
 
 func appendHeaders(b []byte, h map[string]string) []byte {
 	b = wire.AppendMapHead(b, len(h))
+	if len(h) == 0 {
+		return b
+	}
 	for _, k := range slices.Sorted(maps.Keys(h)) {
 		b = wire.AppendStr(wire.AppendStr(b, k), h[k])
 	}
@@ -216,66 +220,4 @@ func scanHeaders(s *wire.Scanner) map[string]string {
 		h[k] = s.Str(maxHeaderVal)
 	}
 	return h
-}
-
-// clip makes text of what a peer would refuse as too long, or as no text, and
-// end the session for: most bytes of UTF-8.
-func clip(v string, most int) string {
-	v = strings.ToValidUTF8(v, "\uFFFD")
-	if len(v) <= most {
-		return v
-	}
-	for most > 0 && v[most]&0xc0 == 0x80 {
-		most--
-	}
-	return v[:most]
-}
-
-// large tells whether the payload is worth sending from where it is.
-func (m *message) large() bool { return len(m.payload) >= byPart }
-
-// frame adds the message's frame to b, but for a payload that is large; or fails and leaves b as it was.
-func (m *message) frame(b []byte, most int) ([]byte, error) {
-	if m.large() {
-		at := len(b)
-		b, err := frame(b, most-len(m.payload), m.appendHead)
-		if err == nil {
-			binary.LittleEndian.PutUint32(b[at:], uint32(len(b)-at-4+len(m.payload)))
-		}
-		return b, err
-	}
-	return frame(b, most, m.append)
-}
-
-// frame adds the frame of a body that f adds to b, or fails and leaves b as it was.
-func frame(b []byte, most int, f func([]byte) []byte) ([]byte, error) {
-	at := len(b)
-	b = f(append(b, 0, 0, 0, 0))
-	n := len(b) - at - 4
-	if n > most {
-		return b[:at], fmt.Errorf("%w: %d bytes more than a frame has", ErrTooLarge, n-most)
-	}
-	binary.LittleEndian.PutUint32(b[at:], uint32(n))
-	return b, nil
-}
-
-// sound says what is wrong with a message that the other side would refuse, and
-// end the session for. A payload that is not there becomes nil.
-func (m *message) sound() error {
-	if len(m.payload) == 0 {
-		m.payload = []byte{0xc0}
-	}
-	others := shapes[m.kind].n + 2*len(m.headers) // values of the frame beside the payload's
-	if err := wire.Check(m.payload, wire.Limits{Depth: wire.DefaultDepth - 1, Items: wire.DefaultItems - others}); err != nil {
-		return fmt.Errorf("%w: %w", ErrBadPayload, err)
-	}
-	if len(m.headers) > maxHeaders {
-		return fmt.Errorf("%w: %d headers, at most %d", ErrTooLarge, len(m.headers), maxHeaders)
-	}
-	for k, v := range m.headers {
-		if len(k) > maxHeaderKey || len(v) > maxHeaderVal || !utf8.ValidString(k) || !utf8.ValidString(v) {
-			return fmt.Errorf("%w: header %.80q: want text, at most %d bytes with at most %d", ErrTooLarge, k, maxHeaderKey, maxHeaderVal)
-		}
-	}
-	return nil
 }

@@ -18,11 +18,11 @@ func checkVerb(verb string) error {
 }
 
 // open starts a call.
-func (s *Session) open(ctx context.Context, verb string, mode Mode, payload []byte) (*call, error) {
+func (s *Session) open(ctx context.Context, verb string, mode Mode, payload []byte, ours bool) (*call, error) {
 	if err := cmp.Or(checkVerb(verb), context.Cause(ctx)); err != nil {
 		return nil, err
 	}
-	m := message{kind: start, verb: verb, mode: mode, payload: payload}
+	m := message{kind: start, verb: verb, mode: mode, payload: payload, ours: ours}
 	if d, ok := ctx.Deadline(); ok {
 		left := time.Until(d)
 		if left <= 0 {
@@ -89,7 +89,7 @@ func (s *Session) lockRoom(ctx context.Context) error {
 // then is a result. payload is one encoded value, as is the answer; it belongs
 // to the session from here on.
 func (s *Session) Call(ctx context.Context, verb string, payload []byte) ([]byte, error) {
-	c, err := s.open(ctx, verb, Unary, payload)
+	c, err := s.open(ctx, verb, Unary, payload, false)
 	if err != nil {
 		return nil, err
 	}

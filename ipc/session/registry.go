@@ -126,6 +126,6 @@ func (e *RemoteError) revive() {
 		return
 	}
 	if v := target.Elem(); v.Kind() != reflect.Pointer || !v.IsNil() {
-		e.revived, _ = v.Interface().(error)
+		e.revived, _ = reflect.TypeAssert[error](v)
 	}
 }

@@ -116,7 +116,7 @@ func (s *Session) readAll() error {
 		switch {
 		case errors.Is(err, ErrProtocol):
 			return err
-		case err == io.EOF: //nolint:errorlint // between two frames; as bufio returns it
+		case err == io.EOF: // between two frames
 			return ErrLost
 		case err != nil:
 			return lost(err)

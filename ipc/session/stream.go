@@ -14,7 +14,7 @@ type Stream struct{ c *call }
 // Open starts a dialog. ctx bounds the opening only: end the dialog by Result or
 // Cancel. payload belongs to the session from here on.
 func (s *Session) Open(ctx context.Context, verb string, payload []byte) (*Stream, error) {
-	c, err := s.open(ctx, verb, Dialog, payload)
+	c, err := s.open(ctx, verb, Dialog, payload, false)
 	if err != nil {
 		return nil, err
 	}
@@ -24,9 +24,11 @@ func (s *Session) Open(ctx context.Context, verb string, payload []byte) (*Strea
 // Send sends one item, which belongs to the session from here on. It waits while
 // the other side's window is full, until the dialog or ctx ends: a slow reader
 // slows its writer.
-func (s *Stream) Send(ctx context.Context, item []byte) error {
+func (s *Stream) Send(ctx context.Context, item []byte) error { return s.send(ctx, item, false) }
+
+func (s *Stream) send(ctx context.Context, item []byte, ours bool) error {
 	c := s.c
-	m := message{kind: yield, cid: c.cid, payload: item}
+	m := message{kind: yield, cid: c.cid, payload: item, ours: ours}
 	if err := m.sound(); err != nil {
 		return fmt.Errorf("session: item of %s: %w", c.verb, err)
 	}
@@ -34,12 +36,12 @@ func (s *Stream) Send(ctx context.Context, item []byte) error {
 	if err == nil {
 		err = c.mayLocked(c.begun || c.mine, "the server of a dialog says Started before its first item")
 	}
-	write := false
+	write, price := false, cost(m.payload)
 	if err == nil {
 		write, err = c.s.w.put(&m) // in one step with the credit, and before an end
 	}
 	if err == nil {
-		c.credit -= cost(m.payload)
+		c.credit -= price
 	}
 	c.s.mu.Unlock()
 	if write {

@@ -15,15 +15,29 @@ import (
 func Handle[Req, Resp any](m *Mux, verb string, f func(context.Context, Req) (Resp, error)) {
 	m.Add(verb, Unary, func(ctx context.Context, c *Inbound) ([]byte, error) {
 		var req Req
-		if err := decode(c.Payload(), &req); err != nil {
+		if err := c.take(&req); err != nil {
 			return nil, err
 		}
 		resp, err := f(ctx, req)
 		if err != nil {
 			return nil, err
 		}
-		return encode(resp)
+		return c.give(resp)
 	})
+}
+
+// take decodes the payload, of which nothing is left then.
+func (c *Inbound) take(req any) error {
+	b := c.payload
+	c.payload = nil
+	return consume(b, req)
+}
+
+// give encodes the result.
+func (c *Inbound) give(resp any) ([]byte, error) {
+	b, err := encode(resp)
+	c.ours = err == nil
+	return b, err
 }
 
 // ServerStream is the server's end of a dialog: it receives In and sends Out.
@@ -34,14 +48,14 @@ type ServerStream[In, Out any] struct{ s *Stream }
 func HandleStream[Req, In, Out, Resp any](m *Mux, verb string, f func(context.Context, Req, ServerStream[In, Out]) (Resp, error)) {
 	m.Add(verb, Dialog, func(ctx context.Context, c *Inbound) ([]byte, error) {
 		var req Req
-		if err := decode(c.Payload(), &req); err != nil {
+		if err := c.take(&req); err != nil {
 			return nil, err
 		}
 		resp, err := f(ctx, req, ServerStream[In, Out]{c.Stream()})
 		if err != nil {
 			return nil, err
 		}
-		return encode(resp)
+		return c.give(resp)
 	})
 }
 
@@ -75,10 +89,14 @@ func Call[Req, Resp any](ctx context.Context, s *Session, verb string, req Req) 
 	if err != nil {
 		return resp, err
 	}
-	if b, err = s.Call(ctx, verb, b); err != nil {
+	c, err := s.open(ctx, verb, Unary, b, true)
+	if err != nil {
 		return resp, err
 	}
-	if err := decode(b, &resp); err != nil {
+	if b, err = c.outcome(ctx); err != nil {
+		return resp, err
+	}
+	if err := consume(b, &resp); err != nil {
 		return resp, fmt.Errorf("answer of %s: %w", verb, err)
 	}
 	return resp, nil
@@ -93,11 +111,11 @@ func OpenStream[Out, In, Req any](ctx context.Context, s *Session, verb string, 
 	if err != nil {
 		return nil, err
 	}
-	st, err := s.Open(ctx, verb, b)
+	c, err := s.open(ctx, verb, Dialog, b, true)
 	if err != nil {
 		return nil, err
 	}
-	return &ClientStream[Out, In]{st}, nil
+	return &ClientStream[Out, In]{&Stream{c}}, nil
 }
 
 // Started waits for the dialog's first value and decodes it into value, which
@@ -145,8 +163,13 @@ func (c *ClientStream[Out, In]) Close() error {
 }
 
 func encode(v any) ([]byte, error) {
-	b, err := codec.Marshal(v)
+	b := buffer(0)
+	if b == nil {
+		b = make([]byte, 0, 128)
+	}
+	b, err := codec.Append(b, v)
 	if err != nil {
+		recycle(b)
 		return nil, fmt.Errorf("%w: %w", ErrBadPayload, err)
 	}
 	return b, nil
@@ -159,12 +182,19 @@ func decode(b []byte, v any) error {
 	return nil
 }
 
+// consume decodes what nobody else has: its bytes are free then.
+func consume(b []byte, v any) error {
+	err := decode(b, v)
+	recycle(b)
+	return err
+}
+
 func send[T any](ctx context.Context, s *Stream, item T) error {
 	b, err := encode(item)
 	if err != nil {
 		return err
 	}
-	return s.Send(ctx, b)
+	return s.send(ctx, b, true)
 }
 
 func recv[T any](ctx context.Context, s *Stream) (item T, err error) {
@@ -172,7 +202,7 @@ func recv[T any](ctx context.Context, s *Stream) (item T, err error) {
 	if err != nil {
 		return item, err
 	}
-	return item, decode(b, &item)
+	return item, consume(b, &item)
 }
 
 func all[T any](ctx context.Context, s *Stream) iter.Seq2[T, error] {

@@ -323,7 +323,7 @@ func TestFloodsAreBounded(t *testing.T) {
 			f := p.rw.(socket)
 			_ = f.SetWriteDeadline(time.Now().Add(watchdog))
 			var buf []byte
-			for i := 0; i < r.n; i++ {
+			for i := range r.n {
 				buf = append(buf, framed(r.frame(i))...)
 				if len(buf) > 60<<10 || i == r.n-1 {
 					if _, err := f.Write(buf); err != nil {

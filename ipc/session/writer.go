@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"sync"
 )
@@ -18,14 +17,21 @@ type writer struct {
 	broken func(error) // told, once, that nothing more can be sent
 
 	mu    sync.Mutex
-	parts [][]byte      // what nobody is writing yet
+	parts []part        // what nobody is writing yet
 	size  int           // bytes of it
 	owned bool          // the last part is ours, and more may be added to it
+	empty []part        // for parts
 	spare []byte        // for the next part
 	busy  bool          // somebody writes
 	last  bool          // EXIT was put: nothing may follow
 	room  chan struct{} // closed when parts have left; nil: nobody waits
 	err   error
+}
+
+// part is bytes of one frame or more.
+type part struct {
+	b    []byte
+	ours bool // to be recycled when it was sent
 }
 
 const (
@@ -85,20 +91,28 @@ func (w *writer) put(m *message) (write bool, err error) {
 }
 
 func (w *writer) addLocked(m *message) error {
-	if !w.owned {
-		w.parts, w.owned, w.spare = append(w.parts, w.spare[:0]), true, nil
+	switch {
+	case !w.owned && w.size == 0:
+		w.parts, w.owned, w.spare = append(w.parts[:0], part{b: w.spare[:0]}), true, nil
+	case !w.owned, len(w.parts[len(w.parts)-1].b) > byPart-512: // so that none grows, which is to copy it
+		b := buffer(byPart)
+		if b == nil {
+			b = make([]byte, 0, byPart)
+		}
+		w.parts, w.owned = append(w.parts, part{b, true}), true
 	}
-	part := &w.parts[len(w.parts)-1]
-	before := len(*part)
-	b, err := m.frame(*part, w.cap)
-	*part = b
-	if err != nil {
+	p := &w.parts[len(w.parts)-1]
+	before := len(p.b)
+	b, err := m.frame(p.b, w.cap)
+	if p.b = b; err != nil {
 		return err
 	}
 	w.size += len(b) - before
 	if m.large() {
-		w.parts, w.owned = append(w.parts, m.payload), false
+		w.parts, w.owned = append(w.parts, part{m.payload, m.ours}), false
 		w.size += len(m.payload)
+	} else if m.ours {
+		recycle(m.payload)
 	}
 	return nil
 }
@@ -110,95 +124,6 @@ func (w *writer) answer(m *message) error {
 		w.write()
 	}
 	return err
-}
-
-// write sends what has gathered, as far as the socket takes it without waiting;
-// a goroutine brings the rest. Precondition: put told the caller to.
-func (w *writer) write() {
-	if w.try == nil {
-		w.later()
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for rounds := 0; w.err == nil && w.size > 0; rounds++ {
-		if rounds == 4 { // others keep on adding: they are not this caller's work
-			go w.drain(nil, 0)
-			return
-		}
-		parts := w.takeLocked()
-		w.mu.Unlock()
-		sent, all, err := w.tryParts(parts)
-		w.mu.Lock()
-		if err != nil {
-			w.failLocked(fmt.Errorf("%w: %w", ErrLost, err))
-			return
-		}
-		if !all {
-			go w.drain(parts, sent)
-			return
-		}
-		w.keepLocked(parts)
-	}
-	w.busy = false
-	w.wakeLocked()
-}
-
-// tryParts sends as much of parts as the socket takes: so many bytes.
-func (w *writer) tryParts(parts [][]byte) (sent int, all bool, err error) {
-	for _, p := range parts {
-		n, err := w.try.TryWrite(p)
-		if sent += n; err != nil || n < len(p) {
-			return sent, false, err
-		}
-	}
-	return sent, true, nil
-}
-
-// later leaves the writing to a goroutine, so that what comes in the meantime goes along.
-func (w *writer) later() { go w.drain(nil, 0) }
-
-// drain writes the parts, of which the first bytes were sent, and then whatever has gathered, until nothing has.
-func (w *writer) drain(parts [][]byte, sent int) {
-	for {
-		for _, p := range parts {
-			skip := min(sent, len(p))
-			if sent -= skip; skip == len(p) {
-				continue
-			}
-			if _, err := w.rw.Write(p[skip:]); err != nil {
-				w.mu.Lock()
-				w.failLocked(fmt.Errorf("%w: %w", ErrLost, err))
-				w.mu.Unlock()
-				return
-			}
-		}
-		w.mu.Lock()
-		w.keepLocked(parts)
-		if w.size == 0 || w.err != nil {
-			w.busy = false
-			w.wakeLocked()
-			w.mu.Unlock()
-			return
-		}
-		parts = w.takeLocked()
-		w.mu.Unlock()
-	}
-}
-
-// takeLocked takes what has gathered.
-func (w *writer) takeLocked() [][]byte {
-	parts := w.parts
-	w.parts, w.size, w.owned = nil, 0, false
-	w.wakeLocked()
-	return parts
-}
-
-// keepLocked keeps the memory of what was written for what comes next, unless it is a lot or a payload.
-func (w *writer) keepLocked(parts [][]byte) {
-	if len(parts) == 1 && w.spare == nil && cap(parts[0]) <= keep {
-		w.spare = parts[0]
-	}
 }
 
 func (w *writer) wakeLocked() {

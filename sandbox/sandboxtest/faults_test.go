@@ -142,8 +142,8 @@ func judge(f Faults, host, program error) error {
 	if f.Out {
 		reader, writer = program, host
 	}
-	is := func(err error, any ...error) bool {
-		for _, a := range any {
+	is := func(err error, all ...error) bool {
+		for _, a := range all {
 			if errors.Is(err, a) {
 				return true
 			}
@@ -186,6 +186,7 @@ func TestEveryFaultAtEveryFrame(t *testing.T) {
 						a, b := net.Pipe()
 						spoilt := f.Wrap(a).(*spoiled)
 						host, program := talk(ctx, spoilt, b)
+						synctest.Wait() // until what read and wrote has gone, too
 						if max(spoilt.in.count, spoilt.out.count) >= mostFrames {
 							t.Fatal("there are more frames than are tried")
 						}
