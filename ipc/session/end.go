@@ -19,8 +19,8 @@ func (s *Session) Exit(ctx context.Context) error {
 		return s.Close()
 	}
 	err := s.w.answer(&message{kind: exit})
-	if err == nil {
-		err = s.w.flushed(ctx)
+	if err == nil && s.w.flushed(ctx) != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // any other reason is that the other side has closed, which it does when it has heard
 	}
 	s.end(ErrExited)
 	return err

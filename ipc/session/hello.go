@@ -59,7 +59,7 @@ func Join(ctx context.Context, rw io.ReadWriteCloser, h Hello, o Options) (*Sess
 	}
 	o.Self, o.host, l.cap = w.Self, false, w.Cap
 	o.verbs = verbSet(w.Verbs)
-	return newSession(l, o), w, nil
+	return newSession(l, o).begin(), w, nil
 }
 
 // Arrival is a program that has said hello and waits for an answer.
@@ -106,7 +106,7 @@ func (a *Arrival) Welcome(ctx context.Context, w Welcome, o Options) (*Session, 
 	}
 	o.host, o.Peer, a.l.cap = true, w.Self, w.Cap
 	o.verbs = verbSet(a.Verbs)
-	return newSession(a.l, o), nil
+	return newSession(a.l, o).begin(), nil
 }
 
 // Refuse answers with why, and closes.

@@ -42,6 +42,11 @@ func newSession(l *link, o Options) *Session {
 	if s.next = 1; o.host {
 		s.next = 2
 	}
+	return s
+}
+
+// begin starts to listen.
+func (s *Session) begin() *Session {
 	go s.receive()
 	return s
 }
@@ -90,6 +95,9 @@ func (s *Session) Calls() []CallInfo {
 // receive is the dispatcher: it reads until the end, and never waits for anything else.
 func (s *Session) receive() {
 	err := s.readAll()
+	if errors.Is(err, ErrLost) && s.w.exited() {
+		err = ErrExited
+	}
 	if errors.Is(err, ErrProtocol) {
 		if _, told := errors.AsType[*RemoteError](err); !told && s.w.answer(&message{kind: fail, err: fit(Pack(err, s.o.Self), s.w.cap)}) == nil {
 			ctx, stop := context.WithTimeout(context.Background(), lastWords)
@@ -117,7 +125,7 @@ func (s *Session) readAll() error {
 		if err := m.decode(body); err != nil {
 			return err
 		}
-		if err := s.dispatch(&m); err != nil {
+		if err := s.dispatch(&m); err != nil && !s.w.exited() { // after EXIT there are no answers, and its way out is not cut off
 			return err
 		}
 	}

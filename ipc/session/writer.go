@@ -228,6 +228,13 @@ func (w *writer) fail(err error) {
 	w.wakeLocked()
 }
 
+// exited tells whether EXIT was put.
+func (w *writer) exited() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last
+}
+
 // flushed waits until all that was sent has been written, or ctx ends.
 func (w *writer) flushed(ctx context.Context) error {
 	w.mu.Lock()
