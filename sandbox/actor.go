@@ -24,6 +24,7 @@ import (
 // concurrently, also after its end.
 type Process struct {
 	host    *Host
+	parent  *Process // within whose limits it is; nil: the host's
 	res     *resolved
 	id      string
 	n       int // counts the actors of this host
@@ -41,6 +42,7 @@ type Process struct {
 	over bool          // it has ended, and nobody ends it any more
 	why  Reason        // who ended it, "" if it ended by itself
 	note string        // the detail of why
+	kids map[*Process]struct{}
 
 	gone chan struct{} // closed when nothing of it is left
 	done chan struct{} // closed when also its output is delivered
@@ -48,19 +50,24 @@ type Process struct {
 
 // Start starts an actor. It returns when its program runs, or with the reason
 // why not; then nothing of it is left. ctx bounds the start only.
-func (h *Host) Start(ctx context.Context, s Spec) (*Process, error) {
+func (h *Host) Start(ctx context.Context, s Spec) (*Process, error) { return h.start(ctx, nil, s) }
+
+func (h *Host) start(ctx context.Context, parent *Process, s Spec) (*Process, error) {
 	start := time.Now()
 	r, err := h.resolve(s)
 	if err != nil {
 		return nil, err
 	}
-	a := &Process{host: h, res: r, pair: -1, gone: make(chan struct{}), done: make(chan struct{})}
+	a := &Process{host: h, parent: parent, res: r, pair: -1, gone: make(chan struct{}), done: make(chan struct{})}
 	ctx, a.abort = context.WithCancelCause(ctx)
 	defer a.abort(nil)
 	if err := h.enter(a); err != nil {
 		return nil, err
 	}
-	if err := a.start(ctx, start); err != nil {
+	if err = parent.adopt(a); err == nil {
+		err = a.start(ctx, start)
+	}
+	if err != nil {
 		err = errors.Join(err, a.release())
 		close(a.gone)
 		return nil, err
@@ -101,7 +108,7 @@ func (a *Process) start(ctx context.Context, start time.Time) (err error) {
 		return err
 	}
 	phases.mark("resolve")
-	if r.cgroup != (cgroup.Limits{}) { // an ordinary user may have none
+	if r.cgroup != (cgroup.Limits{}) || a.parent.holds() { // an ordinary user may have none
 		if a.leaf, err = a.makeLeaf(); err != nil {
 			return err
 		}
@@ -152,7 +159,7 @@ func (a *Process) start(ctx context.Context, start time.Time) (err error) {
 func (a *Process) makeLeaf() (*cgroup.Leaf, error) {
 	r, asked := a.res, &a.res.spec.Limits
 	for {
-		leaf, err := a.host.tree.Leaf(strconv.Itoa(a.n), r.cgroup)
+		leaf, err := a.place(strconv.Itoa(a.n), r.cgroup)
 		var no *cgroup.Unavailable
 		switch {
 		case !errors.As(err, &no):
@@ -238,6 +245,9 @@ func (a *Process) supervise() {
 	stop()
 	full := a.diskFull()
 	released := a.proc.Close() // its launcher ends beside what follows
+	for _, kid := range a.endKids() {
+		<-kid.gone
+	}
 	events := a.measure(exit, wall)
 	if err := errors.Join(released, a.release()); err != nil {
 		a.lacks("clean-up", err)
@@ -312,6 +322,7 @@ func (a *Process) kill() {
 		a.abort(errors.New(note))
 		return
 	}
+	a.endKids() // before the cgroup does, so that they know why
 	_ = proc.Kill()
 	if a.leaf != nil && !a.res.native() { // a pid namespace dies with its init; anything less needs the cgroup
 		_ = a.leaf.Kill()
@@ -391,6 +402,7 @@ func (a *Process) release() error {
 	if a.pair >= 0 {
 		a.host.ids.give(a.pair)
 	}
+	a.parent.disown(a)
 	a.host.mu.Lock()
 	delete(a.host.live, a)
 	a.host.mu.Unlock()

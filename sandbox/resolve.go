@@ -285,6 +285,14 @@ func (r *resolved) cgroups(h *Host, mem, pids, cpus bool) {
 	if has(cgroup.Unified) == nil {
 		c.Account |= cgroup.Unified
 	}
+	if r.spec.nest { // whatever those below will be limited to
+		for _, ctl := range []cgroup.Controller{cgroup.Memory, cgroup.PIDs, cgroup.CPU, cgroup.CPUTime} {
+			if has(ctl) == nil {
+				c.Account |= ctl
+			}
+		}
+		c.Group = c.Account != 0
+	}
 }
 
 // ulimits are docker's names for setrlimit(2).

@@ -31,6 +31,7 @@ type Spec struct {
 	Backend     string // "": native
 	SeccompKill bool   // a forbidden system call ends the actor (reason syscall) instead of failing with EPERM
 	TimeNS      bool   // clocks of its own that start at zero
+	nest        bool   // others may be started below it, within its limits
 	Peer        bool   // the program may connect to its supervisor, see docs/protocol.md
 	ReadBack    bool   // fill Report.Isolation from the kernel; costs about a millisecond before the program starts
 

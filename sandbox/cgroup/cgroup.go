@@ -119,6 +119,9 @@ type Limits struct {
 	// Account names what Usage and Events must be able to tell beyond what
 	// is limited. Each v1 hierarchy more costs a mkdir and a join.
 	Account Controller
+	// Group makes a leaf that may hold others, see [Leaf.Leaf]: its limits bind
+	// its own processes and theirs together.
+	Group bool
 }
 
 // needs are the controllers that l uses.

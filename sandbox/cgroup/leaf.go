@@ -15,8 +15,10 @@ import (
 // use; after Remove or Tree.Close its methods fail.
 type Leaf struct {
 	tree   *Tree
-	name   string
+	name   string // below each place; that of a leaf within others is a path
 	places []*place
+	group  []Controller // of a group: what each place gives to those below
+	within []Controller // of one below a group: the same of that group; nil: what the places have
 }
 
 // Leaf makes a leaf with its limits in force. A host that cannot enforce one of
@@ -51,7 +53,7 @@ func (l *Leaf) make(limits Limits) error {
 	}
 	undo := func(made int, err error) error {
 		for _, p := range l.places[:made] {
-			err = errors.Join(err, t.host.rmdir(p.fd, l.name))
+			err = errors.Join(err, t.host.removeOnce(p.leaf(l.name), 0))
 		}
 		return err
 	}
@@ -60,20 +62,34 @@ func (l *Leaf) make(limits Limits) error {
 			return undo(i, fmt.Errorf("cgroup: make leaf %s/%s: %w", p.abs, l.name, err))
 		}
 	}
-	for _, p := range l.places {
-		if err := limits.create(p.leaf(l.name), p.has); err != nil {
+	for i, p := range l.places {
+		if err := limits.create(p.leaf(l.name), l.has(i)); err != nil {
+			return undo(len(l.places), err)
+		}
+	}
+	if limits.Group {
+		if err := l.divide(); err != nil {
 			return undo(len(l.places), err)
 		}
 	}
 	return nil
 }
 
+// has are the controllers of the leaf at a place.
+// Preconditions: l.tree.mu is held for reading.
+func (l *Leaf) has(i int) Controller {
+	if l.within != nil {
+		return l.within[i]
+	}
+	return l.places[i].has
+}
+
 // at returns the node whose controllers include c, and whether there is one: a
 // controller is in one hierarchy only, save CPUTime, for which v2 comes first.
 // Preconditions: l.tree.mu is held for reading.
 func (l *Leaf) at(c Controller) (node, bool) {
-	for _, p := range l.places {
-		if p.has&c != 0 {
+	for i, p := range l.places {
+		if l.has(i)&c != 0 {
 			return p.leaf(l.name), true
 		}
 	}
@@ -107,7 +123,8 @@ func (l *Leaf) hold(f func() error) error {
 // runs; they are close-on-exec, and must never be left open in the actor.
 func (l *Leaf) Join() (tasks []*os.File, into *os.File, err error) {
 	err = l.hold(func() error {
-		for _, n := range l.nodes() {
+		for i := range l.places {
+			n := l.entry(i)
 			file, flags := "tasks", unix.O_WRONLY
 			if n.unified {
 				file, flags = ".", unix.O_RDONLY|unix.O_DIRECTORY
@@ -139,13 +156,13 @@ func (l *Leaf) Join() (tasks []*os.File, into *os.File, err error) {
 // of our pid namespace: those in whose directory the kernel lists it.
 func (l *Leaf) Holds(pid int) (c Controller, err error) {
 	err = l.hold(func() error {
-		for _, p := range l.places {
-			pids, err := p.leaf(l.name).procs()
+		for i := range l.places {
+			pids, err := l.entry(i).procs()
 			if err != nil {
 				return err
 			}
 			if slices.Contains(pids, pid) {
-				c |= p.has
+				c |= l.has(i)
 			}
 		}
 		return nil
@@ -163,7 +180,7 @@ func (l *Leaf) Dirs() []string {
 	return dirs
 }
 
-// Remove removes the leaf, and cgroups that the actor may have made below it.
+// Remove removes the leaf, leaves below it, and cgroups that the actor may have made there.
 // It waits a second at most for the last process to leave, and kills none: a
 // leaf that still holds processes is an error that names them and wraps
 // [unix.EBUSY]. What is removed already is fine.

@@ -35,7 +35,7 @@ func (l Limits) create(n node, has Controller) error {
 	return nil
 }
 
-// SetLimits replaces the limits of a leaf, running or not; Account is ignored.
+// SetLimits replaces the limits of a leaf, running or not; Account and Group are ignored.
 // Memory below what is in use is reclaimed: if it cannot be, v1 refuses and v2
 // kills. After an error some limits may be the old ones.
 func (l *Leaf) SetLimits(limits Limits) error {
@@ -187,7 +187,7 @@ func (l Limits) cpu(n node, fresh bool) error {
 		}
 	}
 	if errors.Is(err, unix.EINVAL) { // v1 refuses what v2 lets the tighter limit above win over
-		return &Unavailable{CPU, fmt.Sprintf("a limit of %d thousandths is more than the caller's own cgroup may use", l.CPUMilli), "ask for less", err}
+		return &Unavailable{CPU, fmt.Sprintf("a limit of %d thousandths is more than the cgroup above it may use", l.CPUMilli), "ask for less", err}
 	}
 	if err != nil {
 		return fmt.Errorf("cgroup: limit CPU to %d thousandths: %w", l.CPUMilli, err)
@@ -199,9 +199,10 @@ func (l Limits) cpu(n node, fresh bool) error {
 // limits above it hold too. Account is what the leaf can limit and measure.
 func (l *Leaf) Limits() (got Limits, err error) {
 	err = l.hold(func() error {
-		for _, p := range l.places {
-			got.Account |= p.has
+		for i := range l.places {
+			got.Account |= l.has(i)
 		}
+		got.Group = l.group != nil
 		for _, k := range []struct {
 			c    Controller
 			read func(node, *Limits) error

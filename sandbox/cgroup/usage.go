@@ -67,16 +67,14 @@ func (l *Leaf) Events() (Events, error) {
 	e := Events{-1, -1, -1, -1, -1}
 	err := l.hold(func() (err error) {
 		if n, ok := l.at(Memory); ok {
-			if err := n.memoryEvents(&e); err != nil {
+			if err := l.sum(n, n.unified, node.memoryEvents, &e); err != nil {
 				return err
 			}
 		}
 		if n, ok := l.at(PIDs); ok {
-			m, err := n.fields("pids.events")
-			if err != nil && !missing(err) {
+			if err := l.sum(n, n.sumsForks(), node.pidsEvents, &e); err != nil {
 				return err
 			}
-			e.PIDsMax = get(m, "max")
 		}
 		if n, ok := l.at(CPU); ok {
 			m, err := n.fields("cpu.stat")
@@ -92,6 +90,15 @@ func (l *Leaf) Events() (Events, error) {
 		return Events{}, fmt.Errorf("cgroup: events of leaf %s: %w", l.name, err)
 	}
 	return e, nil
+}
+
+func (n node) pidsEvents(e *Events) error {
+	m, err := n.fields("pids.events")
+	if err != nil && !missing(err) {
+		return err
+	}
+	e.PIDsMax = get(m, "max")
+	return nil
 }
 
 func pick(n node, v1, v2 string) string {
