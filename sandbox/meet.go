@@ -102,9 +102,9 @@ func (a *Actor) greet(ctx context.Context, l *life, conn io.ReadWriteCloser, met
 		w.Left = max(time.Until(l.since.Add(d)), time.Millisecond)
 	}
 	s, err := arrival.Welcome(ctx, w, session.Options{
-		Self: supervisor, Mux: a.verbs(l), Headers: a.n.headers, Grace: a.n.grace / 2,
-		Context: func(ctx context.Context, _ *session.Inbound) context.Context {
-			return context.WithValue(ctx, callerKey{}, a)
+		Self: supervisor, Mux: a.verbs(l), Headers: a.n.carried, Grace: a.n.grace / 2,
+		Context: func(ctx context.Context, c *session.Inbound) context.Context {
+			return context.WithValue(ctx, callerKey{}, caller{a, c.Headers()})
 		},
 		Observe: func(c session.CallInfo) {
 			a.n.tell(Event{Kind: Called, Actor: l.ref, Epoch: l.epoch, Call: &c, Err: c.Err})
@@ -150,9 +150,32 @@ func tell(met chan<- error, err error) {
 
 type callerKey struct{}
 
+type caller struct {
+	a       *Actor
+	headers map[string]string
+}
+
 // Caller is the actor whose call of one of our verbs is being served; nil
 // outside of one. It may have ended.
 func Caller(ctx context.Context) *Actor {
-	a, _ := ctx.Value(callerKey{}).(*Actor)
-	return a
+	c, _ := ctx.Value(callerKey{}).(caller)
+	return c.a
+}
+
+// CallHeaders are what came with the call of one of our verbs that is being
+// served, such as a trace; nil outside of one. They are what a program says.
+func CallHeaders(ctx context.Context) map[string]string {
+	c, _ := ctx.Value(callerKey{}).(caller)
+	return c.headers
+}
+
+// carried is what a call takes along: what the nursery's Headers say, or else
+// what came with the call for which it is made.
+func (n *Nursery) carried(ctx context.Context) map[string]string {
+	if n.headers != nil {
+		if h := n.headers(ctx); h != nil {
+			return h
+		}
+	}
+	return CallHeaders(ctx)
 }

@@ -63,7 +63,8 @@ func Supervise(s Strategy) Option { return func(n *Nursery) { n.strategy = s } }
 func Serve(m *Mux) Option { return func(n *Nursery) { n.mux = m } }
 
 // Headers lets calls carry what of their context h gives, such as a trace; see
-// package observe. At most 16, of 64 bytes each and values of 512.
+// package observe. At most 16, of 64 bytes each and values of 512. Where h gives
+// none, a call that is made for one of an actor's carries on what came with that.
 func Headers(h func(context.Context) map[string]string) Option {
 	return func(n *Nursery) { n.headers = h }
 }

@@ -74,7 +74,7 @@ var layers = []layer{
 		name: "modules", in: []string{"..."},
 		only: []string{
 			"sandboxd", "golang.org/x/sys", "github.com/klauspost/compress", "github.com/moby/profiles/seccomp",
-			"github.com/opencontainers/runtime-spec",
+			"github.com/opencontainers/runtime-spec", "go.opentelemetry.io/otel",
 		},
 		why: "a dependency is linked, started and trusted by every user: docs/dependencies.md lists the few, and why",
 	},
@@ -110,6 +110,11 @@ var layers = []layer{
 		name: "hosttest", in: []string{"...", "!internal/hosttest", "!spawn/spawntest"},
 		never: []string{"sandboxd/internal/hosttest", "testing"},
 		why:   "it is for tests; only the suite that backends import into theirs passes it on",
+	},
+	{
+		name: "telemetry", in: []string{"...", "!sandbox/observe"}, deep: true,
+		never: []string{"go.opentelemetry.io"},
+		why:   "who wants traces imports sandbox/observe; nobody else links what they are made of",
 	},
 	{
 		name: "gob-rpc", in: []string{"..."}, tests: true,

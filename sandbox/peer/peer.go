@@ -116,9 +116,10 @@ func Over(ctx context.Context, conn io.ReadWriteCloser, m *Mux) (*Peer, error) {
 	s, w, err := session.Join(ctx, conn, session.Hello{SDK: "go/1"}, session.Options{
 		Mux:       m,
 		Cancelled: func(c *session.Cancelled, grace time.Duration) { p.asks <- ask{c, grace} },
-		Context: func(ctx context.Context, _ *session.Inbound) context.Context {
+		Headers:   Headers,
+		Context: func(ctx context.Context, c *session.Inbound) context.Context {
 			<-known
-			return context.WithValue(ctx, key{}, p)
+			return context.WithValue(WithHeaders(ctx, c.Headers()), key{}, p)
 		},
 	})
 	if err != nil {
@@ -130,6 +131,20 @@ func Over(ctx context.Context, conn io.ReadWriteCloser, m *Mux) (*Peer, error) {
 	}
 	close(known)
 	return p, nil
+}
+
+type headersKey struct{}
+
+// Headers are what came with the call that is being served, such as a trace, and
+// what calls that are made in its context take along; nil where there is nothing.
+func Headers(ctx context.Context) map[string]string {
+	h, _ := ctx.Value(headersKey{}).(map[string]string)
+	return h
+}
+
+// WithHeaders lets calls that are made in ctx take h along: at most 16, of 64 bytes each and values of 512.
+func WithHeaders(ctx context.Context, h map[string]string) context.Context {
+	return context.WithValue(ctx, headersKey{}, h)
 }
 
 type key struct{}

@@ -333,3 +333,27 @@ func TestOnce(t *testing.T) {
 		})
 	})
 }
+
+func TestHeadersAreCarriedOn(t *testing.T) {
+	each(t, func(c *scope) {
+		type key struct{}
+		c.must(func(ctx context.Context, n *sandbox.Nursery) error {
+			s := c.spec("worker")
+			s.Finds = true
+			a, b := c.start(ctx, n, s), c.start(ctx, n, s)
+			ctx = context.WithValue(ctx, key{}, "trace")
+			for _, id := range []string{"", b.Ref().ID} { // to an actor, and through it and us to another one
+				h, err := sandbox.Call[string, map[string]string](ctx, a, "headers", id)
+				if err != nil || h["x"] != "trace" || len(h) != 1 {
+					c.Errorf("%q: %v, %v", id, h, err)
+				}
+			}
+			return nil
+		}, sandbox.Headers(func(ctx context.Context) map[string]string {
+			if v, ok := ctx.Value(key{}).(string); ok {
+				return map[string]string{"x": v}
+			}
+			return nil
+		}))
+	})
+}

@@ -88,6 +88,12 @@ func begin(ctx context.Context, what string) error {
 
 func serveCalls(ctx context.Context, m *peer.Mux, env *sandboxtest.Env, die chan<- int) {
 	peer.Handle(m, "double", func(_ context.Context, n int) (int, error) { return 2 * n, nil })
+	peer.Handle(m, "headers", func(ctx context.Context, id string) (map[string]string, error) {
+		if id == "" {
+			return peer.Headers(ctx), nil
+		}
+		return peer.CallOther[string, map[string]string](ctx, peer.From(ctx).Other(peer.Ref{ID: id}), "headers", "")
+	})
 	peer.Handle(m, "echo", func(_ context.Context, b []byte) ([]byte, error) { return b, nil })
 	peer.Handle(m, "who", func(ctx context.Context, _ int) (who, error) {
 		p := peer.From(ctx)
