@@ -23,7 +23,15 @@ if [ "${1:-}" != inside ]; then
 	suite=${PROVE_SUITE:-bookworm}
 	root=$(mktemp -d "${TMPDIR:-/tmp}/sandboxd-bare.XXXXXX")
 	chmod 755 "$root" # it becomes /
-	[ "${PROVE_KEEP:-}" = 1 ] || trap 'rm -rf --one-file-system "$root" "$root.log"' EXIT
+	inside=
+	clean() {
+		trap '' INT TERM HUP
+		# unshare ignores signals, and so does the first process of the namespace.
+		if [ -n "$inside" ]; then kill -KILL "$inside" 2>/dev/null && wait "$inside" 2>/dev/null || :; fi
+		[ "${PROVE_KEEP:-}" = 1 ] || for _ in 1 2 3 4 5; do rm -rf --one-file-system "$root" "$root.log" && break || sleep 1; done
+	}
+	trap clean EXIT
+	trap 'exit 143' INT TERM HUP
 
 	# The first mirror that the host's lists name, in either of their formats.
 	shopt -s nullglob
@@ -61,7 +69,10 @@ if [ "${1:-}" != inside ]; then
 	done >"$root/src/env"
 
 	# A pid namespace, so that nothing survives; a mount namespace, so that nothing stays mounted.
-	unshare --mount --propagation private --pid --fork --kill-child "$PWD/scripts/prove-bare.sh" inside "$root"
+	unshare --mount --propagation private --pid --fork --kill-child "$PWD/scripts/prove-bare.sh" inside "$root" &
+	inside=$!
+	wait "$inside"
+	inside=
 	exit
 fi
 
