@@ -151,8 +151,9 @@ func (c *call) guarded(ctx context.Context, in *Inbound, f func(context.Context,
 // answer ends a call of the other side, unless it has ended. It waits for room:
 // a peer that does not read its answers has its calls stay open.
 func (c *call) answer(result []byte, err error) {
-	m := message{kind: giveBack, cid: c.cid, payload: result, ours: c.ours}
-	if err == nil {
+	m := message{kind: giveBack, cid: c.cid, payload: result}
+	if err == nil { // by the function's own goroutine
+		m.ours = c.ours
 		if serr := m.sound(); serr != nil {
 			err = fmt.Errorf("result of %s: %w", c.verb, serr)
 		}
