@@ -185,7 +185,7 @@ func (a *Actor) resume(l *life, b *bounce) (*life, error) {
 		close(b.done)
 		return nil, nil
 	}
-	if !b.live || a.ctx.Err() != nil {
+	if cancelled := a.ctx.Err() != nil; cancelled || !b.live {
 		close(b.done)
 		return nil, nil
 	}

@@ -2,12 +2,13 @@
 // output as it comes.
 //
 //	go run ./examples/coderunner 'for i in range(3): print(i)'
+//
+// Non-goals: talking to the code; see docs/actors.md for programs that are called.
 package main
 
 import (
 	"context"
 	"fmt"
-	"log"
 	"os"
 	"time"
 
@@ -31,7 +32,8 @@ func main() {
 		Stderr: os.Stdout,
 	})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	fmt.Printf("-- %s, code %d\n", report.Exit.Reason, report.Exit.Code)
 }

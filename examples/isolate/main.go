@@ -2,6 +2,8 @@
 // root, no set-up.
 //
 //	go run ./examples/isolate
+//
+// Non-goals: more than one call; see pool.
 package main
 
 import (
@@ -16,7 +18,7 @@ import (
 // parse is a parser that nobody should trust with what the caller can reach.
 var parse = sandbox.Func("parse", func(_ context.Context, text string) (int, error) {
 	if _, err := os.ReadDir("/root"); err == nil {
-		return 0, errors.New("I can see your files")
+		return 0, errors.New("your files can be seen")
 	}
 	if text == "bomb" {
 		hog := make([]byte, 1<<30) // twice what an actor may have

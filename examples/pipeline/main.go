@@ -2,12 +2,13 @@
 // at most: a slow last stage slows the first one, and nothing is lost.
 //
 //	go run ./examples/pipeline
+//
+// Non-goals: stages that are added while it runs.
 package main
 
 import (
 	"context"
 	"fmt"
-	"log"
 	"os"
 
 	"sandboxd/sandbox"
@@ -26,12 +27,14 @@ func main() {
 			peer.HandleStream(&mux, "stage", stage(func(n int) int { return n + 1 }))
 		}
 		if err := peer.Serve(context.Background(), &mux); err != nil {
-			log.Fatal(err)
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
 		}
 		return
 	}
 	if err := sandbox.Run(context.Background(), pipeline); err != nil {
-		log.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 

@@ -2,12 +2,14 @@
 // may call what the host serves, and nothing else.
 //
 //	go run ./examples/plugins
+//
+// Non-goals: loading code that is not linked into this program; see sdk/python.
 package main
 
 import (
 	"context"
 	"fmt"
-	"log"
+	"os"
 	"strings"
 
 	"sandboxd/sandbox"
@@ -50,6 +52,7 @@ func main() {
 		return nil
 	}, sandbox.Serve(&host))
 	if err != nil {
-		log.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }

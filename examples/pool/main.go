@@ -2,6 +2,8 @@
 // crashes its worker costs that file: the worker is started again.
 //
 //	go run ./examples/pool FILE...
+//
+// Non-goals: a queue that outlives the program.
 package main
 
 import (
@@ -9,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 	"sync"
 
@@ -56,7 +57,8 @@ func main() {
 		fmt.Println(r)
 	}
 	if err != nil {
-		log.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 

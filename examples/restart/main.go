@@ -2,13 +2,14 @@
 // started again, and its epoch tells its lives apart.
 //
 //	go run ./examples/restart
+//
+// Non-goals: keeping what a life knew; the next one starts afresh.
 package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 	"time"
 
@@ -54,6 +55,7 @@ func main() {
 		return nil
 	}, sandbox.Supervise(strategy))
 	if err != nil {
-		log.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
