@@ -185,7 +185,7 @@ func (a *Actor) resume(l *life, b *bounce) (*life, error) {
 		close(b.done)
 		return nil, nil
 	}
-	if cancelled := a.ctx.Err() != nil; cancelled || !b.live {
+	if a.cancelled() || !b.live {
 		close(b.done)
 		return nil, nil
 	}
@@ -199,3 +199,5 @@ func (a *Actor) resume(l *life, b *bounce) (*life, error) {
 	}
 	return again, nil
 }
+
+func (a *Actor) cancelled() bool { return a.ctx.Err() != nil }
