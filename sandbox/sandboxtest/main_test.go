@@ -18,7 +18,6 @@ type setup struct {
 	name    string
 	starter func(t *testing.T) sandbox.Starter
 	spec    func(program string, args ...string) sandbox.Spec
-	trees   bool // actors may have children
 }
 
 var memory = setup{
@@ -27,7 +26,6 @@ var memory = setup{
 	spec: func(program string, args ...string) sandbox.Spec {
 		return sandbox.Spec{Name: program, Argv: append([]string{program}, args...), Peer: true}
 	},
-	trees: true,
 }
 
 // this is a way to start this test binary in a sandbox.
