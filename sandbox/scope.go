@@ -93,7 +93,6 @@ func (n *Nursery) start(ctx context.Context, s Spec, c class) (*Actor, error) {
 			return nil, fmt.Errorf("%w: verb %q: names that begin with sandboxd. are the supervisor's own", ErrSpec, m.Verbs()[i])
 		}
 	}
-	s.nest = len(s.Kinds) > 0
 	a := &Actor{n: n, spec: s, class: c, name: s.name(), changed: make(chan struct{}), done: make(chan struct{})}
 	a.ctx, a.cancel = context.WithCancelCause(n.ctx)
 	if err := n.admit(a); err != nil {
