@@ -33,8 +33,6 @@ class Server:
         """START came: begins to serve the call, or refuses it."""
         if cid % 2 or cid <= self.last:
             raise wire.Violation(f"START with the number {cid}")
-        if mode == 0 and window != 0:
-            raise wire.Violation("START of mode 0 with a window")
         self.last = cid
         verb = self.verbs.get(name)
         refused: Optional[errors.RemoteError] = None

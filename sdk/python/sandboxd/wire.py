@@ -16,7 +16,7 @@ HELLO, WELCOME, START, STARTACK, STARTED, YIELD, CREDIT, STOP = range(16, 24)
 RETURN, ERROR, CANCEL, CANCELACK, PING, PONG, EXIT = range(24, 31)
 
 PROTO = 1
-HANDSHAKE_CAP = 4096  # bytes of a body until and with WELCOME
+HANDSHAKE_CAP = 16384  # bytes of the body of HELLO and WELCOME
 DEPTH = 32  # arrays and maps within each other
 VALUES = 65536  # values in a frame
 ITEM_COST = 64  # bytes of window that an item takes at least
@@ -162,7 +162,7 @@ _name, _number = _str(128, 1), _int()
 
 # What the supervisor may send: the fields after the type.
 FORMS: Dict[int, Tuple[Form, ...]] = {
-    WELCOME: (_int(PROTO, PROTO), _name, _name, _int(1), _int(1), _number, _number,
+    WELCOME: (_int(PROTO, PROTO), _name, _str(128), _number, _int(4096), _int(ITEM_COST), _number,
               _map(VALUES, _str(VALUES), _int(0, (1 << 64) - 1)), _list(1024, _name)),
     START: (_number, _name, _int(0, 1), _number, _number, _map(16, _str(64), _str(512)), _raw),
     STARTACK: (_number, _number), STARTED: (_number, _raw), YIELD: (_number, _raw), CREDIT: (_number, _number),
@@ -235,4 +235,7 @@ def parse(raw: bytes) -> Tuple[int, List[Any]]:
         kind = loads(raw[starts[0]:starts[1]])
     if kind not in FORMS:
         raise Violation(f"a message of a type that the supervisor does not send: {kind}")
-    return kind, _fields(raw, starts[1:], FORMS[kind], f"message {kind}")
+    fields = _fields(raw, starts[1:], FORMS[kind], f"message {kind}")
+    if kind == START and fields[2] == 0 and fields[4] != 0:
+        raise Violation("START of mode 0 with a window")
+    return kind, fields
