@@ -162,7 +162,7 @@ _name, _number = _str(128, 1), _int()
 
 # What the supervisor may send: the fields after the type.
 FORMS: Dict[int, Tuple[Form, ...]] = {
-    WELCOME: (_int(PROTO, PROTO), _name, _str(128), _number, _int(4096), _int(ITEM_COST), _number,
+    WELCOME: (_int(PROTO, PROTO), _name, _str(128), _int(1), _int(4096), _int(ITEM_COST), _number,
               _map(VALUES, _str(VALUES), _int(0, (1 << 64) - 1)), _list(1024, _name)),
     START: (_number, _name, _int(0, 1), _number, _number, _map(16, _str(64), _str(512)), _raw),
     STARTACK: (_number, _number), STARTED: (_number, _raw), YIELD: (_number, _raw), CREDIT: (_number, _number),
