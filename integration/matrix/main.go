@@ -82,7 +82,7 @@ func (o *options) matrix(ctx context.Context, which string) (code int, err error
 	if o.markdown != "" {
 		results, err := stored(all)
 		if err == nil {
-			err = os.WriteFile(o.markdown, page(results), 0o644)
+			err = os.WriteFile(o.markdown, page(all, results), 0o644)
 		}
 		if err != nil {
 			return 1, err

@@ -37,13 +37,19 @@ func TestJudge(t *testing.T) {
 }
 
 func TestPage(t *testing.T) {
-	page := string(page([]result{
+	results := []result{
 		{row: row{root, "ipc", ""}, OK: true, Passed: 7, Release: "6.1.0-50", Apart: []string{"root's alone, and the tests run as uid 7"}, Version: "new"},
 		{row: row{user, "ipc", ""}, Failed: []string{"TestX"}, Passed: 3, Why: "failed: TestX", Apart: []string{"root's alone, and the tests run as uid 8"}, Version: "old"},
 		{row: row{root, "sandbox", ""}, Why: "no guest", Version: "old"},
-	}))
+	}
+	var rows []row
+	for _, l := range []layout{root, user, newer} {
+		rows = append(rows, row{l, "ipc", ""}, row{l, "sandbox", ""}, row{l, "spawn", ""})
+	}
+	page := string(page(rows, results))
 	for _, want := range []string{
-		"| package | 6.1 v2 root | 6.1 v2 user |\n|---|---|---|\n| ipc | 7 | **1 failed**, 3 |\n| sandbox | **failed** | not run |\n",
+		"| package | 6.1 v2 root | 6.1 v2 user | 6.12 v2 root |\n|---|---|---|---|\n| ipc | 7 | **1 failed**, 3 | not run |\n| sandbox | **failed** | not run | not run |\n| spawn | not run |",
+		"\n3 of 9 rows have run, each a guest;",
 		"| old | 2 |\n| new | 1: 6.1 v2 root ipc |\n", "| 6.1 | 6.1.0-50 |\n", "- ipc, 6.1 v2 user: failed: TestX\n- sandbox, 6.1 v2 root: no guest\n",
 		"| root's alone, and the tests run as uid N | 6.1 v2 root, 6.1 v2 user |\n",
 	} {

@@ -9,13 +9,14 @@ import (
 	"time"
 )
 
-// page is the results as Markdown: packages down, layouts across.
-func page(results []result) []byte {
+// page is the results as Markdown: packages down, layouts across. Rows that
+// have none are there too.
+func page(rows []row, results []result) []byte {
 	var packages []string
 	var all []layout
 	kernels := map[string]string{}
 	cells := map[layout]map[string]string{}
-	for _, r := range results {
+	for _, r := range rows {
 		if !slices.Contains(packages, r.pkg) {
 			packages = append(packages, r.pkg)
 		}
@@ -23,13 +24,15 @@ func page(results []result) []byte {
 			cells[r.layout] = map[string]string{}
 			all = append(all, r.layout)
 		}
+	}
+	for _, r := range results {
 		cells[r.layout][r.pkg] = r.cell()
 		if r.Release != "" {
 			kernels[r.kernel] = r.Release
 		}
 	}
 	var w bytes.Buffer
-	fmt.Fprintf(&w, "# Tests in guests\n\nWritten by `make test-matrix` on %s with %s. A cell is the number of tests that passed;\n`user` is an ordinary user with a delegated cgroup. How to run one of these guests is in [vm.md](vm.md).\n\n", time.Now().UTC().Format(time.DateOnly), runtime.Version())
+	fmt.Fprintf(&w, "# Tests in guests\n\nWritten by `make test-matrix` on %s with %s. A cell is the number of tests that passed;\n`user` is an ordinary user with a delegated cgroup. How to run one of these guests is in [vm.md](vm.md).\n%d of %d rows have run, each a guest; `make test-matrix MATRIXFLAGS=-resume` runs those that have not passed.\n\n", time.Now().UTC().Format(time.DateOnly), runtime.Version(), len(results), len(rows))
 	head, line := "| package", "|---"
 	for _, l := range all {
 		head, line = head+" | "+l.String(), line+"|---"
