@@ -68,17 +68,16 @@ func (a *Actor) restart(l *life, limits Restarts, why error) (*life, error) {
 		if !a.pause(wait) {
 			break
 		}
-		again, err := a.begin(n.ctx)
-		if a.ctx.Err() != nil && err != nil {
+		again, failed := a.begin(n.ctx)
+		if again != nil {
+			n.tell(Event{Kind: Restarted, Actor: again.ref, Epoch: again.epoch, Err: why})
+			release(rest, true)
+			return again, nil
+		}
+		if a.ctx.Err() != nil {
 			break
 		}
-		if err != nil {
-			why = err
-			continue
-		}
-		n.tell(Event{Kind: Restarted, Actor: again.ref, Epoch: again.epoch, Err: why})
-		release(rest, true)
-		return again, nil
+		why = failed
 	}
 	release(rest, n.ctx.Err() == nil) // where only this one was cancelled, they live on
 	return nil, nil
@@ -185,7 +184,7 @@ func (a *Actor) resume(l *life, b *bounce) (*life, error) {
 		close(b.done)
 		return nil, nil
 	}
-	if a.cancelled() || !b.live {
+	if live := b.live && a.ctx.Err() == nil; !live {
 		close(b.done)
 		return nil, nil
 	}
@@ -199,5 +198,3 @@ func (a *Actor) resume(l *life, b *bounce) (*life, error) {
 	}
 	return again, nil
 }
-
-func (a *Actor) cancelled() bool { return a.ctx.Err() != nil }

@@ -13,11 +13,13 @@ import (
 func (n *Nursery) run(body func(context.Context, *Nursery) error) (err error) {
 	stop := context.AfterFunc(n.ctx, n.endAll) // the moment anything fails
 	consequence := false
+	nurseries.add(n)
 	defer func() { // also where body panics
 		n.Cancel("the scope has ended")
 		stop()
 		n.endAll()
 		n.wait(context.Background(), func() bool { return len(n.actors) == 0 })
+		nurseries.remove(n)
 		n.events.Close()
 		err = n.result(err, consequence)
 	}()

@@ -2,7 +2,6 @@ package sandboxtest_test
 
 import (
 	"context"
-	"errors"
 	"os"
 	"testing"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"sandboxd/internal/hosttest"
 	"sandboxd/sandbox"
 	"sandboxd/spawn"
+	"sandboxd/spawn/spawntest"
 )
 
 // setup is a way to run the programs of programs_test.go as actors. Every
@@ -67,14 +67,10 @@ func real(backend string) setup {
 var setups = []setup{memory, real("native"), real("process")}
 
 func TestMain(m *testing.M) {
-	hosttest.Main(m, map[string]func() error{"actor": func() error {
-		p := programs[os.Args[0]]
-		if p == nil {
-			return errors.New("no such program: " + os.Args[0])
-		}
-		os.Exit(p.Main())
-		return nil
-	}})
+	spawntest.Main(m, map[string]func(){
+		"actor":      func() { os.Exit(programs[os.Args[0]].Main()) },
+		"supervisor": supervisor,
+	})
 }
 
 // watchdog turns a hang into a failure.
