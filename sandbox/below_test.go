@@ -84,7 +84,7 @@ func TestStartBelow(t *testing.T) {
 					t.Errorf("the default of CPUs above the parent's: %+v", kid.res.missing)
 				}
 			}
-			if _, err := sleep(last, false, Limits{}, "true"); err == nil || !strings.Contains(err.Error(), "not started as one") {
+			if _, err := sleep(last, false, Limits{}, "true"); err == nil || !strings.Contains(err.Error(), "names no Kinds") {
 				t.Errorf("below one that has none: %v", err)
 			}
 			ended := must(sleep(kid, true, Limits{}, "exit 3"))
