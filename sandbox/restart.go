@@ -18,6 +18,8 @@ func (a *Actor) next(l *life, why error) (*life, error) {
 	switch {
 	case own, a.class == once:
 		return nil, why
+	case a.ctx.Err() != nil && limits.Most > 0 && !errors.Is(why, ErrTooSlow):
+		return nil, nil // as in the pause before a restart
 	case a.ctx.Err() != nil:
 		if why != nil && limits.Most == 0 && n.ctx.Err() != nil && !errors.Is(why, ErrTooSlow) {
 			n.note(why) // it failed by itself, while another one did; one that is started again need not be, any more

@@ -174,7 +174,7 @@ func (a *Actor) Wait(ctx context.Context) (*Report, error) {
 // Cancel asks the actor to end: by message, after half of the nursery's grace
 // by SIGTERM, after all of it by force. It returns when nothing of it is left;
 // the error is a *TooSlowError where force was needed, and why the actor failed
-// where it did so before it was asked. ctx bounds the wait, not the cancel. To
+// where it did so before it was asked, and was not to be started again. ctx bounds the wait, not the cancel. To
 // cancel an actor that has ended does nothing.
 func (a *Actor) Cancel(ctx context.Context, reason string) error {
 	a.stop(&CancelCause{By: a.n.by, Reason: reason}, time.Now().Add(a.n.grace))

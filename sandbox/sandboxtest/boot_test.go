@@ -27,7 +27,9 @@ func TestBootDeath(t *testing.T) {
 			each(t, func(c *scope) {
 				c.must(func(ctx context.Context, n *sandbox.Nursery) error {
 					s := c.spec(b.program, b.arg)
-					s.BootTimeout = b.timeout
+					if b.timeout > 0 {
+						s.BootTimeout = b.timeout
+					}
 					a, err := n.Start(ctx, s)
 					failed, ok := errors.AsType[*sandbox.ActorError](err)
 					if a != nil || !ok || failed.Report == nil || failed.Report.Exit.Reason != b.reason || b.is != nil && !errors.Is(err, b.is) {

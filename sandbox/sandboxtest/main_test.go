@@ -59,6 +59,7 @@ func real(backend string) setup {
 			s.Name, s.Argv, s.Backend = program, append([]string{program}, args...), backend
 			s.Env = []string{hosttest.RoleEnv + "=actor", "GORACE=atexit_sleep_ms=0"}
 			s.Limits.PIDs, s.BestEffort = 1024, true
+			s.BootTimeout = watchdog // many at once, with the race detector, take their time
 			return s
 		},
 	}
