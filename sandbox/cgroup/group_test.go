@@ -114,7 +114,8 @@ func TestGroupRefusals(t *testing.T) {
 	}
 }
 
-const sleepers = "i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i+1)); done; wait"
+// sleepers forks until it is refused, which ends its inner shell, and stays.
+const sleepers = "(i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i+1)); done); exec sleep 1000"
 
 // Processes of the group and of a leaf in it are counted together, killed together and removed together.
 func TestGroupPIDs(t *testing.T) {
