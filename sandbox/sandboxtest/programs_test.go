@@ -69,7 +69,10 @@ func worker(ctx context.Context, env *sandboxtest.Env) int {
 	select {
 	case code := <-die:
 		if code < 0 {
-			<-ctx.Done() // lost to the world
+			select { // lost to the world, and with a timer, or Go takes it for a deadlock
+			case <-ctx.Done():
+			case <-time.After(time.Hour):
+			}
 		}
 		return code
 	case err := <-ended:
