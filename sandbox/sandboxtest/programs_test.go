@@ -7,6 +7,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"sandboxd/ipc/session"
 	"sandboxd/sandbox"
