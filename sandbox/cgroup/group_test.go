@@ -262,6 +262,7 @@ func TestSweepGroup(t *testing.T) {
 			t.Fatal(err)
 		}
 		start(t, l, "", "/bin/sleep", "1000")
+		eventually(t, "it is in", everywhere(t, l, 1)) // nothing enters what a dead supervisor left
 		l = next
 	}
 	start(t, l, "", "/bin/sleep", "1000")
