@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/internal/hosttest"
 )
 
 // Descriptors that a peer sends along are never installed: read(2) drops them.
@@ -146,10 +148,9 @@ func TestPeerPidfd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
+	hosttest.NeedKernel(t, 6, 5, "SO_PEERPIDFD")
 	fd, err := PeerPidfd(a)
-	if errors.Is(err, unix.ENOPROTOOPT) {
-		t.Skipf("does not apply: this kernel has no SO_PEERPIDFD: %v", err)
-	} else if err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)

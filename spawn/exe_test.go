@@ -4,6 +4,7 @@ import (
 	"os"
 	"testing"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/spawn"
 	"sandboxd/spawn/plan"
 )
@@ -32,7 +33,7 @@ func TestExeSlot(t *testing.T) {
 		}
 		confine, err := spawn.Confine(r, true)
 		if err != nil {
-			t.Skipf("does not apply: %v", err) // no Landlock
+			hosttest.Lack(t, "Landlock: %v", err)
 		}
 		program, err := spawn.Program(r)
 		if err != nil {
