@@ -93,7 +93,7 @@ python: ## Run the tests of sdk/python
 
 .PHONY: race
 race: ## Run them under the race detector
-	CGO_ENABLED=1 go test -race -count=1 -timeout 40m $(PACKAGES)
+	CGO_ENABLED=1 go test -race -short -count=1 -timeout 40m $(PACKAGES)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target FUZZTIME times, or for so long
