@@ -17,6 +17,10 @@ const MaxMemory = 16 << 20
 // byte.
 type Raw []byte
 
+// Lent is a bin that Adopt leaves where it came: part of the message, which is
+// why how long it may be used is for whoever decodes to say. Elsewhere it is a []byte.
+type Lent []byte
+
 // Marshal returns v in its shortest form. Equal values give equal bytes.
 func Marshal(v any) ([]byte, error) {
 	b, err := Append(make([]byte, 0, 64), v)
@@ -45,17 +49,34 @@ func Append(b []byte, v any) ([]byte, error) {
 }
 
 // Unmarshal decodes the one value in raw into what v points to, which is set to
-// its zero value first. After an error it is zero again. Nothing of raw is kept.
+// its zero value first, but a bin goes into the memory that a slice of bytes has
+// already. After an error it is zero again. Nothing of raw is kept.
 //
 // The error is a *TypeError, or wraps one of package wire.
 func Unmarshal(raw []byte, v any) error {
+	d := decoder{Scanner: wire.NewScanner(raw), memory: MaxMemory}
+	return d.all(raw, v)
+}
+
+// Adopt is Unmarshal for a caller that does not need raw any more. lent tells
+// whether there is a Lent in v: it is part of raw, which must stay as it is.
+func Adopt(raw []byte, v any) (lent bool, err error) {
+	d := decoder{Scanner: wire.NewScanner(raw), memory: MaxMemory, lends: true}
+	err = d.all(raw, v)
+	return d.lent, err
+}
+
+func (d *decoder) all(raw []byte, v any) error {
 	rv := reflect.ValueOf(v)
 	if rv.Kind() != reflect.Pointer || rv.IsNil() {
 		return fmt.Errorf("codec: cannot decode into %T: pass a pointer that is not nil: %w", v, ErrType)
 	}
 	rv = rv.Elem()
-	rv.SetZero()
 	p := planOf(rv.Type())
+	if p.op == opBytes && rv.Cap() > 0 {
+		d.into = rv.Bytes()[:0]
+	}
+	rv.SetZero()
 	if p.stuck != nil {
 		err := *p.stuck
 		return &err
@@ -63,7 +84,6 @@ func Unmarshal(raw []byte, v any) error {
 	if err := wire.Check(raw, wire.Limits{}); err != nil {
 		return fmt.Errorf("codec: %w", err)
 	}
-	d := decoder{Scanner: wire.NewScanner(raw), memory: MaxMemory}
 	if err := d.value(p, rv); err != nil {
 		rv.SetZero()
 		return err

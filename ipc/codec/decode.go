@@ -14,6 +14,9 @@ import (
 type decoder struct {
 	wire.Scanner
 	memory uintptr // left of MaxMemory
+	into   []byte  // memory for the bin that v is
+	lends  bool    // a Lent stays where it is
+	lent   bool    // one did
 }
 
 // value decodes into v, which can be set and holds its zero value.
@@ -47,7 +50,7 @@ func (d *decoder) value(p *plan, v reflect.Value) *TypeError {
 		v.SetString(d.Str(math.MaxInt))
 	case opBytes:
 		if !d.Nil() {
-			v.SetBytes(append([]byte{}, d.Bytes(math.MaxInt)...))
+			v.SetBytes(d.bin(p))
 		}
 	case opByteArray:
 		if b := d.Bytes(math.MaxInt); copy(v.Bytes(), b) != len(b) || len(b) != v.Len() {
@@ -70,6 +73,19 @@ func (d *decoder) value(p *plan, v reflect.Value) *TypeError {
 		return mismatch(at, p)
 	}
 	return nil
+}
+
+// bin gives the value a bin to keep.
+func (d *decoder) bin(p *plan) []byte {
+	b := d.Bytes(math.MaxInt)
+	switch {
+	case d.lends && p.typ == lentType && b != nil:
+		d.lent = true
+		return b[:len(b):len(b)]
+	case d.into != nil:
+		return append(d.into, b...)
+	}
+	return append([]byte{}, b...)
 }
 
 // charge takes n pieces of size bytes off what decoding may allocate.

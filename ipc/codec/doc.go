@@ -31,7 +31,7 @@
 //   - time.Time is a timestamp of the years 1 to 9999, read in UTC; time.Duration
 //     is its nanoseconds.
 //   - encoding.TextMarshaler and encoding.TextUnmarshaler are a str.
-//   - Raw is any one value, kept as it is.
+//   - Raw is any one value, kept as it is; Lent is a bin that need not be copied.
 //   - An interface is encoded as what it holds. Nothing is decoded into one, nor
 //     into a type that has one in it.
 //

@@ -73,6 +73,7 @@ type builder map[reflect.Type]*plan
 var (
 	timeType    = reflect.TypeFor[time.Time]()
 	rawType     = reflect.TypeFor[Raw]()
+	lentType    = reflect.TypeFor[Lent]()
 	marshaler   = reflect.TypeFor[encoding.TextMarshaler]()
 	unmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 )

@@ -42,8 +42,9 @@ type call struct {
 	// Server's side.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	held   int64 // bytes of the budget
-	ours   bool  // the result is to be recycled when it was sent; its function's only
+	held   int64  // bytes of the budget
+	lent   []byte // what the request is part of; its function's only
+	ours   bool   // the result is to be recycled when it was sent; its function's only
 }
 
 // wakeLocked lets everybody who waits on the call look again. Precondition: s.mu is held.

@@ -41,6 +41,11 @@ type Ref = session.Ref
 // Cancelled is the cause (context.Cause) of a context that somebody cancelled: who, and what for.
 type Cancelled = session.Cancelled
 
+// Lent is bytes of a message that are not copied, for large ones: as a request,
+// or part of one, they are the function's until its answer has been encoded, and
+// overwritten then; as an answer or an item they are the receiver's for good.
+type Lent = session.Lent
+
 // ServerStream is this side's end of a dialog that somebody opened: it receives In and sends Out.
 type ServerStream[In, Out any] = session.ServerStream[In, Out]
 
@@ -185,6 +190,11 @@ func (p *Peer) Serves(verb string) bool { return p.s.Serves(verb) }
 // Call calls a verb that the supervisor serves.
 func Call[Req, Resp any](ctx context.Context, p *Peer, verb string, req Req) (Resp, error) {
 	return session.Call[Req, Resp](ctx, p.s, verb, req)
+}
+
+// CallInto is Call that decodes the answer into resp, and uses its memory again where it is a slice of bytes.
+func CallInto[Req, Resp any](ctx context.Context, p *Peer, verb string, req Req, resp *Resp) error {
+	return session.CallInto(ctx, p.s, verb, req, resp)
 }
 
 // OpenStream opens a dialog that the supervisor serves.

@@ -23,7 +23,7 @@ const TalkArg = "-talk"
 func ServeTalk(how string) int {
 	var err error
 	var mux peer.Mux
-	peer.Handle(&mux, "echo", func(_ context.Context, b []byte) ([]byte, error) { return b, nil })
+	peer.Handle(&mux, "echo", func(_ context.Context, b peer.Lent) (peer.Lent, error) { return b, nil })
 	switch how {
 	case "raw":
 		err = echoFrames()
@@ -122,9 +122,9 @@ func Talk(ctx context.Context, rounds int) (rows []Row, err error) {
 		if err != nil {
 			return err
 		}
+		back := make([]byte, 0, 1<<20) // as the others have their buffers
 		calls := func(ctx context.Context, payload []byte) error {
-			_, err := sandbox.Call[[]byte, []byte](ctx, a, "echo", payload)
-			return err
+			return sandbox.CallInto(ctx, a, "echo", payload, &back)
 		}
 		for _, c := range []struct {
 			id, text    string
