@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -101,6 +102,22 @@ func TestNamesDiffer(t *testing.T) {
 				t.Errorf("two rows are called %s", r.name())
 			}
 			seen[r.name()] = true
+		}
+	}
+}
+
+func TestAlikeRunOnce(t *testing.T) {
+	packages := []string{"ipc", "ipc/wire"}
+	rows := everything(packages)
+	if n := len(layouts()) + 1; len(rows) != n {
+		t.Errorf("%d rows, want %d: %v", len(rows), n, rows)
+	}
+	if page := string(page(rows, nil)); !strings.Contains(page, "| ipc/wire | not run | as the first |") {
+		t.Errorf("the page does not tell what runs in one layout alone:\n%s", page)
+	}
+	for _, p := range alike {
+		if m, err := filepath.Glob("../../" + p + "/*_test.go"); err != nil || len(m) == 0 {
+			t.Errorf("no tests in %s: %v", p, err)
 		}
 	}
 }

@@ -42,7 +42,10 @@ func page(rows []row, results []result) []byte {
 		fmt.Fprintf(&w, "| %s", p)
 		for _, l := range all {
 			cell, ok := cells[l][p]
-			if !ok {
+			switch {
+			case !ok && !slices.Contains(rows, row{layout: l, pkg: p}):
+				cell = "as the first"
+			case !ok:
 				cell = "not run"
 			}
 			fmt.Fprintf(&w, " | %s", cell)
