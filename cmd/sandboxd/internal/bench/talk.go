@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sandboxd/ipc"
 	"sandboxd/sandbox"
@@ -19,14 +22,18 @@ import (
 const TalkArg = "-talk"
 
 // ServeTalk is what actors of Talk run: "calls" serves them, "raw" sends back
-// whatever frame comes, without looking at it, and "deaf" serves and never ends.
+// whatever frame comes, without looking at it, "pour" sends small frames without
+// end, and "deaf" serves and never ends.
 func ServeTalk(how string) int {
 	var err error
 	var mux peer.Mux
 	peer.Handle(&mux, "echo", func(_ context.Context, b peer.Lent) (peer.Lent, error) { return b, nil })
+	peer.HandleStream(&mux, "pour", pour)
 	switch how {
 	case "raw":
 		err = echoFrames()
+	case "pour":
+		err = pourFrames()
 	case "calls":
 		err = peer.Serve(context.Background(), &mux)
 	case "deaf":
@@ -66,12 +73,47 @@ func grow(ctx context.Context, _ int) (actors int, err error) {
 	return actors, nil
 }
 
-func echoFrames() error {
+// drop is how many bytes an item of a stream has.
+const drop = 64
+
+func pour(ctx context.Context, _ int, s peer.ServerStream[int, []byte]) (int, error) {
+	if err := s.Started(ctx, 0); err != nil {
+		return 0, err
+	}
+	for item := make([]byte, drop); ; {
+		if err := s.Send(ctx, item); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func dial() (*ipc.Conn, error) {
 	path := os.Getenv("SANDBOXD_PEER")
 	if path == "" {
 		path = peer.Socket
 	}
-	c, err := ipc.Dial(path)
+	return ipc.Dial(path)
+}
+
+// pourFrames sends each frame with a write of its own, as a program does that has its items one by one.
+func pourFrames() error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 4+drop)
+	binary.LittleEndian.PutUint32(buf, drop)
+	for {
+		if _, err := c.Write(buf); errors.Is(err, unix.EPIPE) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+func echoFrames() error {
+	c, err := dial()
 	if err != nil {
 		return err
 	}
@@ -141,20 +183,59 @@ func Talk(ctx context.Context, rounds int) (rows []Row, err error) {
 			note := fmt.Sprintf("calls %v, frames %v", ours.Stats().Median.Round(100*time.Nanosecond), theirs.Stats().Median.Round(100*time.Nanosecond))
 			rows = append(rows, AtMost(c.id, c.text, Times, ours.RatioTo(theirs).PerRound, c.limit, note))
 		}
-		return nil
+		row, err := streams(ctx, h, a, rounds)
+		rows = append(rows, row)
+		return err
 	}, sandbox.On(h))
 	return rows, err
 }
 
-func rawTalker(ctx context.Context, h *sandbox.Host) (talker, func(), error) {
-	p, err := h.Start(ctx, sandbox.This("bench", TalkArg, "raw"))
+// streams compares the items of a stream with bare frames: in each round some of either, in turn.
+func streams(ctx context.Context, h *sandbox.Host, a *sandbox.Actor, rounds int) (none Row, err error) {
+	c, end, err := rawActor(ctx, h, "pour")
+	if err != nil {
+		return none, err
+	}
+	defer end()
+	s, err := sandbox.OpenStream[int, []byte](ctx, a, "pour", 0)
+	if err != nil {
+		return none, err
+	}
+	defer s.Close()
+	r, buf := bufio.NewReaderSize(c, 32<<10), make([]byte, 4+drop)
+	ours, theirs, err := inTurn(ctx, func(ctx context.Context, _ []byte) error {
+		_, err := s.Recv(ctx)
+		return err
+	}, func(context.Context, []byte) error {
+		_, err := readFrame(r, buf)
+		return err
+	}, 0, 20000, rounds)
+	if err != nil {
+		return none, err
+	}
+	rate := func(s Series) string { return fmt.Sprintf("%.2f million/s", 1e3/float64(s.Stats().Median)) }
+	return AtMost("stream/64", "time of an item of 64 bytes of a stream: of the same in bare frames", Times, ours.RatioTo(theirs).PerRound, 1.5,
+		fmt.Sprintf("items %s, frames %s", rate(ours), rate(theirs))), nil
+}
+
+// rawActor is an actor whose connection nothing but its program and the caller speak over.
+func rawActor(ctx context.Context, h *sandbox.Host, how string) (io.ReadWriteCloser, func(), error) {
+	p, err := h.Start(ctx, sandbox.This("bench", TalkArg, how))
 	if err != nil {
 		return nil, nil, err
 	}
-	end := func() { p.Cancel("measured", 0); <-p.Gone() }
 	c, err := p.Accept(ctx)
 	if err != nil {
-		end()
+		p.Cancel("measured", 0)
+		<-p.Gone()
+		return nil, nil, err
+	}
+	return c, func() { c.Close(); p.Cancel("measured", 0); <-p.Gone() }, nil
+}
+
+func rawTalker(ctx context.Context, h *sandbox.Host) (talker, func(), error) {
+	c, end, err := rawActor(ctx, h, "raw")
+	if err != nil {
 		return nil, nil, err
 	}
 	buf := make([]byte, 4+1<<20)
@@ -166,7 +247,7 @@ func rawTalker(ctx context.Context, h *sandbox.Host) (talker, func(), error) {
 		}
 		_, err := readFrame(c, buf)
 		return err
-	}, func() { c.Close(); end() }, nil
+	}, end, nil
 }
 
 // inTurn is the time of one message there and back, by round.
