@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +23,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 	return 0, fmt.Errorf("ipc: read: %w", fileErr(err))
 }
+
+// SetReadDeadline is when Read gives up, with os.ErrDeadlineExceeded, having taken nothing; zero: never.
+func (c *Conn) SetReadDeadline(t time.Time) error { return fileErr(c.f.SetReadDeadline(t)) }
 
 // Write sends all of p, waiting for room, or fails; n is then what had gone.
 func (c *Conn) Write(p []byte) (n int, err error) {

@@ -40,6 +40,8 @@ type call struct {
 	acked bool      // CANCELACK was received
 
 	// Server's side.
+	f      func(context.Context, *Inbound) ([]byte, error)
+	left   time.Duration // of START; 0: no deadline
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	held   int64  // bytes of the budget
@@ -92,9 +94,11 @@ func (c *call) receiveLocked(m *message) (write bool, err error) {
 	open := stream && (c.accepted || !c.mine) // the opener may send what needs no credit before STARTACK
 	switch {
 	case m.kind == giveBack && c.mine && (c.accepted || !stream):
+		c.s.ended = true
 		c.finishLocked(m.payload, nil)
 	case m.kind == fail && c.mine:
 		c.s.believe(m.err)
+		c.s.ended = true
 		c.finishLocked(nil, m.err)
 	case m.kind == cancelAck && c.tells && !c.acked:
 		c.acked = true

@@ -20,24 +20,26 @@ func (s *Session) Ping(ctx context.Context) error {
 	return s.waitFor(ctx, back)
 }
 
-// dispatch handles one message. An error ends the session.
-func (s *Session) dispatch(m *message) error {
-	switch m.kind {
-	case start:
+// dispatch handles one message; what it starts the caller is to run. An error ends the session.
+func (s *Session) dispatch(m *message) (*call, error) {
+	switch {
+	case m.kind == start:
 		return s.serve(m)
-	case ping:
-		return s.w.answer(&message{kind: pong, n: m.n})
-	case pong:
-		return s.pong(m.n)
-	case exit:
-		if !s.o.host {
-			return violation("EXIT by the supervisor")
-		}
-		return ErrExited
+	case m.kind == ping:
+		return nil, s.w.answer(&message{kind: pong, n: m.n})
+	case m.kind == pong:
+		return nil, s.pong(m.n)
+	case m.kind == exit && s.o.host:
+		return nil, ErrExited
+	case m.kind == exit:
+		return nil, violation("EXIT by the supervisor")
+	case m.cid == 0:
+		return nil, s.whole(m)
 	}
-	if m.cid == 0 {
-		return s.whole(m)
-	}
+	return nil, s.ofCall(m)
+}
+
+func (s *Session) ofCall(m *message) error {
 	s.mu.Lock()
 	c := s.calls[m.cid]
 	if c == nil {

@@ -71,18 +71,14 @@ func (s *Session) CancelPeer(ctx context.Context, c *Cancelled, grace time.Durat
 
 // waitFor waits until answered is closed; the session's end and ctx are why it is not.
 func (s *Session) waitFor(ctx context.Context, answered <-chan struct{}) error {
-	var err error
+	err := s.wait(ctx, answered)
 	select {
 	case <-answered:
-	case <-s.done:
-		err = lost(s.Err())
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
-	select {
-	case <-answered: // also where the end came right behind it
 		return nil
 	default:
-		return err
 	}
+	if err == nil {
+		err = lost(s.Err())
+	}
+	return err
 }

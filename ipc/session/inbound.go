@@ -31,8 +31,8 @@ func (c *Inbound) Stream() *Stream {
 	return &Stream{c.call}
 }
 
-// serve begins a call of the other side.
-func (s *Session) serve(m *message) error {
+// serve begins a call of the other side, unless it is refused.
+func (s *Session) serve(m *message) (*call, error) {
 	v := s.o.Mux.find(m.verb)
 	held := int64(len(m.payload))
 	if m.mode == Dialog {
@@ -41,7 +41,7 @@ func (s *Session) serve(m *message) error {
 	s.mu.Lock()
 	if s.ours(m.cid) || m.cid <= s.seen {
 		s.mu.Unlock()
-		return violation("START of call %d after %d", m.cid, s.seen)
+		return nil, violation("START of call %d after %d", m.cid, s.seen)
 	}
 	s.seen = m.cid
 	var refused error
@@ -57,9 +57,10 @@ func (s *Session) serve(m *message) error {
 	}
 	if refused != nil {
 		s.mu.Unlock()
-		return s.w.answer(&message{kind: fail, cid: m.cid, err: Pack(refused, s.o.Self)})
+		return nil, s.w.answer(&message{kind: fail, cid: m.cid, err: Pack(refused, s.o.Self)})
 	}
 	c := &call{s: s, cid: m.cid, verb: m.verb, mode: m.mode, since: time.Now(), payload: m.payload, headers: m.headers, held: held, final: make(chan struct{})}
+	c.f, c.left = v.f, duration(m.left)
 	c.credit, c.window = int64(m.n), int64(s.o.Window)
 	c.room = c.window
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
@@ -67,14 +68,14 @@ func (s *Session) serve(m *message) error {
 	s.theirs++
 	s.held += held
 	s.mu.Unlock()
-	go c.run(v.f, duration(m.left))
-	return nil
+	return c, nil
 }
 
 // run calls the function and answers. What the call holds is held until the
 // function returns, also where its deadline has ended the call before.
-func (c *call) run(f func(context.Context, *Inbound) ([]byte, error), left time.Duration) {
+func (c *call) run() {
 	defer func() {
+		c.s.inline.CompareAndSwap(c, nil)
 		c.s.mu.Lock()
 		c.s.theirs--
 		c.s.held -= c.held
@@ -82,8 +83,8 @@ func (c *call) run(f func(context.Context, *Inbound) ([]byte, error), left time.
 	}()
 	in := &Inbound{c}
 	ctx := c.ctx
-	if left > 0 {
-		timed, stop := context.WithTimeout(ctx, left)
+	if c.left > 0 {
+		timed, stop := context.WithTimeout(ctx, c.left)
 		defer stop()
 		defer context.AfterFunc(timed, func() { // also where f does not look at its context
 			if errors.Is(timed.Err(), context.DeadlineExceeded) {
@@ -98,7 +99,7 @@ func (c *call) run(f func(context.Context, *Inbound) ([]byte, error), left time.
 			return
 		}
 	}
-	result, err := c.guarded(ctx, in, f)
+	result, err := c.guarded(ctx, in)
 	if err != nil && errors.Is(err, context.Canceled) {
 		who, asked := errors.AsType[*Cancelled](context.Cause(ctx))
 		_, says := errors.AsType[*Cancelled](err)
@@ -127,7 +128,7 @@ func (c *call) accept(ctx context.Context) error {
 }
 
 // guarded turns a panic into an error: it must not take the others' calls along.
-func (c *call) guarded(ctx context.Context, in *Inbound, f func(context.Context, *Inbound) ([]byte, error)) (result []byte, err error) {
+func (c *call) guarded(ctx context.Context, in *Inbound) (result []byte, err error) {
 	returned := false
 	defer func() {
 		if returned {
@@ -143,7 +144,7 @@ func (c *call) guarded(ctx context.Context, in *Inbound, f func(context.Context,
 	if c.s.o.Context != nil {
 		ctx = c.s.o.Context(ctx, in)
 	}
-	result, err = f(ctx, in)
+	result, err = c.f(ctx, in)
 	returned = true
 	return result, err
 }

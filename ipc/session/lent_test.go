@@ -15,7 +15,7 @@ func TestLentIsWholeWhileItsFunctionRuns(t *testing.T) {
 	var program Mux
 	Handle(&program, "echo", func(ctx context.Context, b Lent) (Lent, error) {
 		before := bytes.Clone(b)
-		if err := From(ctx).Ping(ctx); err != nil { // others' frames are read meanwhile
+		if err := sessionOf(ctx).Ping(ctx); err != nil { // others' frames are read meanwhile
 			return nil, err
 		}
 		if !bytes.Equal(before, b) {
@@ -26,9 +26,7 @@ func TestLentIsWholeWhileItsFunctionRuns(t *testing.T) {
 		}
 		return b, nil
 	})
-	h, _ := pair(t, sockets, Options{}, Options{Mux: &program, Context: func(ctx context.Context, c *Inbound) context.Context {
-		return context.WithValue(ctx, testKey{}, c.Session())
-	}})
+	h, _ := pair(t, sockets, Options{}, Options{Mux: &program, Context: knowsSession})
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
@@ -52,10 +50,14 @@ func TestLentIsWholeWhileItsFunctionRuns(t *testing.T) {
 	all.Wait()
 }
 
-type testKey struct{}
+type sessionKey struct{}
 
-// From is the session that a call came over.
-func From(ctx context.Context) *Session { return ctx.Value(testKey{}).(*Session) }
+// knowsSession is an Options.Context, after which sessionOf is the session that a call came over.
+func knowsSession(ctx context.Context, c *Inbound) context.Context {
+	return context.WithValue(ctx, sessionKey{}, c.Session())
+}
+
+func sessionOf(ctx context.Context) *Session { return ctx.Value(sessionKey{}).(*Session) }
 
 var errOdd = errors.New("odd")
 

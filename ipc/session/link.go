@@ -14,9 +14,12 @@ import (
 
 // link reads frames from a connection, and writes those of the handshake.
 type link struct {
-	rw  io.ReadWriteCloser
-	r   *bufio.Reader
-	cap int // bytes of the largest body
+	rw   io.ReadWriteCloser
+	r    *bufio.Reader
+	cap  int    // bytes of the largest body
+	size int    // bytes of the body that is being read; 0: none is
+	body []byte // what is there of it, and room for some of the rest
+	have int    // bytes that are there
 }
 
 func newLink(rw io.ReadWriteCloser) *link {
@@ -55,49 +58,63 @@ func (l *link) refuse(why error) {
 }
 
 // read reads one frame and checks the structure of its body, which is the
-// caller's. Memory grows with the bytes that arrive.
+// caller's. Memory grows with the bytes that arrive. After os.ErrDeadlineExceeded
+// it can be called again, and goes on where it was.
 func (l *link) read() ([]byte, error) {
+	if l.size == 0 {
+		if err := l.head(); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		n, err := io.ReadFull(l.r, l.body[l.have:])
+		if l.have += n; err != nil {
+			return nil, fmt.Errorf("in a frame of %d bytes: %w", l.size, noEOF(err))
+		}
+		if l.have == l.size {
+			break
+		}
+		grown := room(min(l.size, 16*l.have))
+		copy(grown, l.body)
+		l.body = grown
+	}
+	body := l.body
+	l.size, l.body, l.have = 0, nil, 0
+	if err := wire.Check(body, wire.Limits{}); err != nil {
+		return nil, violation("a frame of %d bytes: %w", len(body), err)
+	}
+	return body, nil
+}
+
+// head reads how long the next body is, and makes room for its beginning.
+func (l *link) head() error {
 	head, err := l.r.Peek(4)
 	if err != nil {
 		if len(head) > 0 {
 			err = noEOF(err)
 		}
-		return nil, err
+		return err
 	}
 	n := int64(binary.LittleEndian.Uint32(head))
 	if n == 0 || n > int64(l.cap) {
-		return nil, violation("a frame of %d bytes, want 1 to %d", n, l.cap)
+		return violation("a frame of %d bytes, want 1 to %d", n, l.cap)
 	}
 	_, _ = l.r.Discard(4) // they are there
 	const step = 64 << 10
-	var body []byte
-	if n >= worth {
-		body = buffer(int(n))
+	l.size = int(n)
+	if l.size >= worth {
+		l.body = buffer(l.size)
 	}
-	if body != nil {
-		body = body[:n]
+	if l.body != nil {
+		l.body = l.body[:l.size]
 	} else {
-		body = room(min(n, step))
+		l.body = room(min(l.size, step))
 	}
-	for have := int64(0); ; {
-		if _, err := io.ReadFull(l.r, body[have:]); err != nil {
-			return nil, fmt.Errorf("in a frame of %d bytes: %w", n, noEOF(err))
-		}
-		if have = int64(len(body)); have == n {
-			break
-		}
-		grown := room(min(n, 16*have))
-		copy(grown, body)
-		body = grown
-	}
-	if err := wire.Check(body, wire.Limits{}); err != nil {
-		return nil, violation("a frame of %d bytes: %w", n, err)
-	}
-	return body, nil
+	return nil
 }
 
 // room makes n bytes, and some more where they may become a buffer, since each use takes the head of a frame away.
-func room(n int64) []byte {
+func room(n int) []byte {
 	if n < worth {
 		return make([]byte, n)
 	}

@@ -62,6 +62,9 @@ func (s *Session) open(ctx context.Context, verb string, mode Mode, payload []by
 	if err != nil {
 		return nil, err
 	}
+	if mode == Dialog && s.take() { // who receives from it does not read for itself
+		go s.receive()
+	}
 	return c, nil
 }
 
@@ -98,32 +101,21 @@ func (s *Session) Call(ctx context.Context, verb string, payload []byte) ([]byte
 
 // outcome waits for the call's end. When ctx ends the call is cancelled.
 func (c *call) outcome(ctx context.Context) ([]byte, error) {
-	select {
-	case <-c.final:
-		return c.result, c.err
-	default:
-	}
-	select {
-	case <-c.final:
-		return c.result, c.err
-	case <-ctx.Done():
-		cause := context.Cause(ctx)
+	if cause := c.s.wait(ctx, c.final); cause != nil {
 		c.end(cause)
 		if c.ownCancel() {
 			return nil, fmt.Errorf("call of %s: %w", c.verb, cause)
 		}
-		return c.result, c.err
 	}
+	return c.result, c.err
 }
 
 // end cancels a call in the name of cause and waits for its end, for the grace at most.
 func (c *call) end(cause error) {
 	c.askToEnd(cause)
-	t := time.NewTimer(c.s.o.Grace)
-	defer t.Stop()
-	select {
-	case <-c.final:
-	case <-t.C:
+	ctx, stop := context.WithTimeout(context.Background(), c.s.o.Grace)
+	defer stop()
+	if c.s.wait(ctx, c.final) != nil {
 		c.s.mu.Lock()
 		c.finishLocked(nil, &TooSlowError{Peer: c.s.o.Peer, Verb: c.verb, Acked: c.acked, Cause: cause}) // what comes later is ignored
 		c.s.unlock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 )
@@ -18,6 +17,8 @@ type Session struct {
 	ctx  context.Context // ends with the session
 	stop context.CancelCauseFunc
 	done chan struct{} // closed when the session has ended and every handler has returned or been told
+
+	turn // to read
 
 	mu     sync.Mutex
 	next   uint64           // cid of our next call
@@ -36,6 +37,7 @@ type Session struct {
 
 func newSession(l *link, o Options) *Session {
 	s := &Session{o: o.defaults(), l: l, done: make(chan struct{}), calls: map[uint64]*call{}, pings: map[uint64]chan struct{}{}, acked: make(chan struct{})}
+	s.turn.init(l.rw)
 	// What the other side said last may tell more than that it reads no more: time to read that.
 	s.w = newWriter(l, func(err error) { time.AfterFunc(lastWords, func() { s.end(err) }) })
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
@@ -47,7 +49,7 @@ func newSession(l *link, o Options) *Session {
 
 // begin starts to listen.
 func (s *Session) begin() *Session {
-	go s.receive()
+	go s.receive() // it has the turn
 	return s
 }
 
@@ -90,45 +92,6 @@ func (s *Session) Calls() []CallInfo {
 		list = append(list, c.info(nil, 0))
 	}
 	return list
-}
-
-// receive is the dispatcher: it reads until the end, and never waits for anything else.
-func (s *Session) receive() {
-	err := s.readAll()
-	if errors.Is(err, ErrLost) && s.w.exited() {
-		err = ErrExited
-	}
-	if errors.Is(err, ErrProtocol) {
-		if _, told := errors.AsType[*RemoteError](err); !told && s.w.answer(&message{kind: fail, err: fit(Pack(err, s.o.Self), s.w.cap)}) == nil {
-			ctx, stop := context.WithTimeout(context.Background(), lastWords)
-			_ = s.w.flushed(ctx)
-			stop()
-		}
-	}
-	s.end(err)
-}
-
-// readAll dispatches messages until there is a reason to end.
-func (s *Session) readAll() error {
-	var m message
-	for {
-		body, err := s.l.read()
-		switch {
-		case errors.Is(err, ErrProtocol):
-			return err
-		case err == io.EOF: // between two frames
-			return ErrLost
-		case err != nil:
-			return lost(err)
-		}
-		m = message{}
-		if err := m.decode(body); err != nil {
-			return err
-		}
-		if err := s.dispatch(&m); err != nil && !s.w.exited() { // after EXIT there are no answers, and its way out is not cut off
-			return err
-		}
-	}
 }
 
 // end ends the session for the first reason that anyone has.
