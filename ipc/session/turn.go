@@ -21,7 +21,7 @@ type turn struct {
 	used     atomic.Bool                                   // since watch looked
 	watching atomic.Bool
 	inline   atomic.Pointer[call] // whose function runs where it was read
-	slow     map[string]bool      // verbs that have done so for too long; under Session.mu
+	slow     map[string]int       // how often verbs that did so for too long run elsewhere; under Session.mu
 	ended    bool                 // the last message ended a call of ours; of whoever has the turn
 }
 
@@ -29,8 +29,12 @@ type turn struct {
 // before there is another reader: within two of them.
 const tick = time.Millisecond
 
+// patience is how many calls of a verb run elsewhere after one that took too
+// long: most verbs that wait for something always do.
+const patience = 100
+
 func (t *turn) init(rw io.ReadWriteCloser) {
-	t.free, t.slow = make(chan struct{}, 1), map[string]bool{}
+	t.free, t.slow = make(chan struct{}, 1), map[string]int{}
 	t.swift, _ = rw.(interface{ SetReadDeadline(time.Time) error })
 }
 
@@ -72,7 +76,7 @@ func (s *Session) watch() {
 			t.Stop()
 			if c := s.inline.Load(); c != nil {
 				s.mu.Lock()
-				s.slow[c.verb] = true
+				s.slow[c.verb] = patience
 				s.mu.Unlock()
 			}
 			s.receive()
@@ -118,7 +122,11 @@ func (s *Session) lone(c *call) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.calls) == 1 && !s.slow[c.verb]
+	if s.slow[c.verb] > 0 {
+		s.slow[c.verb]--
+		return false
+	}
+	return len(s.calls) == 1
 }
 
 // idle tells whether nothing goes on, after a call of ours: the next one will read for itself.
