@@ -12,6 +12,8 @@
 // before they are decoded, what the other side may have us hold is bounded by
 // windows and a budget, and whoever breaks the protocol loses the connection.
 //
+// Who reads the connection, and where functions run, is in turn.go.
+//
 // Non-goals: who may connect (package spawn), what becomes of an actor whose
 // connection is lost (package sandbox), and any transport of its own: it takes
 // an io.ReadWriteCloser.

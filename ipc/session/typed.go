@@ -16,7 +16,8 @@ import (
 type Lent = codec.Lent
 
 // Handle serves verb by a function of one request and one answer. A payload
-// that is no Req is refused before f sees it.
+// that is no Req is refused before f sees it. Functions run concurrently, but the
+// goroutine of one may run others later: a runtime.LockOSThread must be undone.
 func Handle[Req, Resp any](m *Mux, verb string, f func(context.Context, Req) (Resp, error)) {
 	m.Add(verb, Unary, func(ctx context.Context, c *Inbound) ([]byte, error) {
 		var req Req

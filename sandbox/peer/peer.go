@@ -58,6 +58,8 @@ type RemoteError = session.RemoteError
 // Handle serves verb by a function of one request and one answer. Its context
 // ends with the caller's deadline, the caller's cancel, or the connection; an
 // error, and a panic, go back to the caller with type, message and source.
+// Functions run concurrently, but the goroutine of one may run others later: a
+// runtime.LockOSThread must be undone.
 func Handle[Req, Resp any](m *Mux, verb string, f func(context.Context, Req) (Resp, error)) {
 	session.Handle(m, verb, f)
 }
