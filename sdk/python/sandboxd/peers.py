@@ -36,7 +36,7 @@ class Peer:
 
     def open(self, verb: str, payload: Any = None, **options: Any) -> Stream:
         """Opens a dialog with a verb of that actor; options are those of Actor.open()."""
-        return self._app.open("sandboxd.call", self._via(verb, payload), **options)
+        return self._app.open("sandboxd.open", self._via(verb, payload), **options)
 
 
 class Child(Peer):

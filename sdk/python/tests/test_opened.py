@@ -3,7 +3,7 @@
 import asyncio
 
 from .actors import QuotaError
-from .fake import CANCEL, CANCELACK, ERROR, PING, PONG, RETURN, START, Raw, Supervisor, Test, frame, sandboxd, start
+from .fake import CANCEL, CANCELACK, ERROR, PING, PONG, RETURN, START, STARTACK, STARTED, Raw, Supervisor, Test, frame, sandboxd, start
 
 
 class Opened(Test):
@@ -114,6 +114,17 @@ class Opened(Test):
                 self.assertEqual((m[1], m[2], m[7]), (2 * cid + 1, verb, payload))
                 sup.send(frame(RETURN, m[1], answer))
         self.assertEqual(self.run_main(main, script), ["8", "w", "x", ("exited", 0, "d"), None, ["9"], "9"])
+
+    def test_dialog_of_another(self):
+        async def main(app):
+            async with sandboxd.peers.Peer(app, "9", "n").open("v", 1) as stream:
+                return [stream.first, await stream.result()]
+
+        def script(sup):
+            m = sup.recv()
+            self.assertEqual((m[2], m[3], m[7]), ("sandboxd.open", 1, {"id": "9", "verb": "v", "payload": 1}))
+            sup.send(frame(STARTACK, 1, 100), frame(STARTED, 1, "first"), frame(RETURN, 1, "result"))
+        self.assertEqual(self.run_main(main, script), ["first", "result"])
 
     def test_lost(self):
         app, got = sandboxd.Actor(), []
