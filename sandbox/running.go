@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
+
+	"golang.org/x/sys/unix"
 )
 
 // StartActor implements Starter.
@@ -35,12 +38,24 @@ func (a *Process) End(why Reason, detail string) { a.end(why, detail) }
 func (a *Process) Holds() map[string]uint64 {
 	l := &a.res.limits
 	m := map[string]uint64{}
-	for name, v := range map[string]int64{
-		"memory": l.Memory, "pids": l.PIDs, "disk": l.Disk, "output": l.Output,
-		"cpu_milli": int64(l.CPUs * 1000), "cpu_time_ms": l.CPUTime.Milliseconds(),
+	for _, h := range []struct {
+		name, missing string
+		value         int64
+	}{
+		{"memory", "memory", l.Memory},
+		{"pids", "pids", l.PIDs},
+		{"disk", "disk", l.Disk},
+		{"output", "", l.Output},
+		{"cpu_milli", "cpus", int64(l.CPUs * 1000)},
+		{"cpu_time_ms", "cpu-time", l.CPUTime.Milliseconds()},
 	} {
-		if v > 0 {
-			m[name] = uint64(v)
+		if h.value > 0 && !a.res.lacks(h.missing) {
+			m[h.name] = uint64(h.value)
+		}
+	}
+	for _, r := range a.res.request.Rlimits {
+		if r.Resource == unix.RLIMIT_NOFILE && r.Soft <= math.MaxInt64 { // beyond: none
+			m["files"] = r.Soft
 		}
 	}
 	return m
