@@ -179,6 +179,13 @@ func Expect(t testing.TB, cmd *exec.Cmd) {
 // AsUser runs the tests of this binary, but for those that match skip, once
 // more as an ordinary user.
 func AsUser(t *testing.T, skip string) {
+	t.Helper()
+	SomeAsUser(t, ".", skip)
+}
+
+// SomeAsUser is AsUser for the tests that match pattern.
+func SomeAsUser(t *testing.T, pattern, skip string, env ...string) {
+	t.Helper()
 	Root(t)
 	self := Self(t)
 	home := Dir(t)
@@ -186,7 +193,7 @@ func AsUser(t *testing.T, skip string) {
 		t.Fatal(err)
 	}
 	skip = strings.TrimSuffix("^"+t.Name()+"$|"+skip, "|")
-	cmd := Again(t, self, ".", skip, "TMPDIR="+home, "HOME="+home)
+	cmd := Again(t, self, pattern, skip, append(env, "TMPDIR="+home, "HOME="+home)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: Ordinary, Gid: Ordinary}}
 	Expect(t, cmd)
 }

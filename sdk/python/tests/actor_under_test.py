@@ -2,8 +2,8 @@
 
     python3 actor_under_test.py
 
-mode 0: echo double who fail sleep block spin deaf tidy back sback relay spawn find big size nested stop exit crash flood forge after-end
-mode 1: count scount endless slow bidi late early broken deaf-stream stuck pipe
+mode 0: echo double who fail sleep block spin deaf tidy back sback relay ping spawn find big size nested stop exit crash flood forge after-end violations
+mode 1: count scount endless slow bidi late early broken deaf-stream stuck pipe through
 and violate:NAME, each of which sends what section 9 of docs/protocol.md forbids, and then waits.
 """
 
@@ -131,6 +131,13 @@ def sback(x):
 async def relay(args):
     """args: verb, payload, seconds or nil. Calls that verb of the supervisor; its error is passed on."""
     return await app.call(args[0], args[1], timeout=args[2])
+
+
+@app.verb("ping")
+async def ping():
+    """Pings the supervisor."""
+    await app.ping()
+    return "pong"
 
 
 @app.verb("spawn")
@@ -303,7 +310,17 @@ async def stuck(ctx, seconds):
 @app.stream("pipe")
 async def pipe(ctx, args):
     """args: verb, payload. Passes a dialog with that verb of the supervisor on, both ways, and gives its result."""
-    async with app.open(args[0], args[1]) as stream:
+    return await passed_on(ctx, app.open(args[0], args[1]))
+
+
+@app.stream("through")
+async def through(ctx, args):
+    """args: name, verb, payload. The same with that verb of the first actor that find gives."""
+    return await passed_on(ctx, (await app.find(args[0]))[0].open(args[1], args[2]))
+
+
+async def passed_on(ctx, dialog):
+    async with dialog as stream:
         async def there():
             async for item in ctx:
                 await stream.send(item)
@@ -387,6 +404,13 @@ for name_, make_ in VIOLATIONS.items():
     violate(app.verb, name_, make_)
 for name_, make_ in DIALOG_VIOLATIONS.items():
     violate(app.stream, name_, make_)
+
+
+@app.verb("violations")
+def violations():
+    """The names of violate:NAME, of mode 0 and of mode 1."""
+    return [list(VIOLATIONS), list(DIALOG_VIOLATIONS)]
+
 
 if __name__ == "__main__":
     app.run()
