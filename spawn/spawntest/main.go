@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -151,10 +152,11 @@ func Self(t testing.TB) string {
 }
 
 // Again prepares a run of the test binary self, for the tests that match
-// pattern and do not match skip ("": none).
+// pattern and do not match skip ("": none), as short as this one.
 func Again(t testing.TB, self, pattern, skip string, env ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), self, "-test.run", pattern, "-test.skip", skip, "-test.timeout", hosttest.Patience(300).String(), "-test.v")
+	cmd := exec.CommandContext(t.Context(), self, "-test.run", pattern, "-test.skip", skip, "-test.timeout", hosttest.Patience(300).String(), "-test.v",
+		"-test.short="+strconv.FormatBool(testing.Short()))
 	cmd.Env = append(os.Environ(), append(env, "GORACE=atexit_sleep_ms=0")...)
 	return cmd
 }
