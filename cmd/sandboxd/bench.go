@@ -180,7 +180,7 @@ func (o *benchOptions) run(ctx context.Context, errs io.Writer, command string) 
 		}},
 		{"talk", cold, func() error {
 			say("calls and cancels")
-			talk, err := bench.Talk(ctx, o.rounds)
+			talk, err := bench.Talk(ctx, w, o.rounds)
 			if err != nil {
 				return err
 			}

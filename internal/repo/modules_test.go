@@ -150,15 +150,23 @@ func modFile(t *testing.T, rel string) goMod {
 	return m
 }
 
-// Both modules agree on the language, and neither binds its users to more:
-// no toolchain, no tools, nothing replaced.
+// apart are the modules besides ours, by their folders: what they need is in nobody else's graph.
+var apart = []string{"tools", "bench/grpc"}
+
+// All modules agree on the language, and none binds its users to more: no
+// toolchain, no tools, nothing replaced.
 func TestGoMod(t *testing.T) {
-	main, tools := modFile(t, "go.mod"), modFile(t, "tools/go.mod")
-	if main.Module.Path != module || tools.Module.Path != module+"/tools" {
-		t.Errorf("modules are named %q and %q", main.Module.Path, tools.Module.Path)
+	main := modFile(t, "go.mod")
+	if main.Module.Path != module || !regexp.MustCompile(`^1\.\d+\.\d+$`).MatchString(main.Go) {
+		t.Errorf("module %q is of go %q: want %q, and a release", main.Module.Path, main.Go, module)
 	}
-	if main.Go != tools.Go || !regexp.MustCompile(`^1\.\d+\.\d+$`).MatchString(main.Go) {
-		t.Errorf("go lines are %q and %q: want the same release in both", main.Go, tools.Go)
+	all := []goMod{main}
+	for _, dir := range apart {
+		m := modFile(t, dir+"/go.mod")
+		if m.Module.Path != module+"/"+dir || m.Go != main.Go {
+			t.Errorf("module %q in %s is of go %q: want %q", m.Module.Path, dir, m.Go, main.Go)
+		}
+		all = append(all, m)
 	}
 	if main.Toolchain != "" {
 		t.Errorf("go.mod asks for toolchain %s: users pick theirs", main.Toolchain)
@@ -166,7 +174,7 @@ func TestGoMod(t *testing.T) {
 	if len(main.Tool) > 0 {
 		t.Errorf("go.mod has tools %v: they belong into tools/go.mod, out of the graph of our users", main.Tool)
 	}
-	for _, m := range []goMod{main, tools} {
+	for _, m := range all {
 		if len(m.Replace)+len(m.Exclude) > 0 {
 			t.Errorf("module %s replaces or excludes: %v %v", m.Module.Path, m.Replace, m.Exclude)
 		}
@@ -206,10 +214,14 @@ func TestDependencies(t *testing.T) {
 			t.Errorf("%s is imported and has no row in docs/dependencies.md", m)
 		}
 	}
-	tools := modFile(t, "tools/go.mod")
+	elsewhere := map[string]bool{}
+	for _, dir := range apart {
+		for _, r := range modFile(t, dir+"/go.mod").Require {
+			elsewhere[r.Path] = true
+		}
+	}
 	for m := range rows {
-		tool := slices.ContainsFunc(tools.Require, func(r struct{ Path string }) bool { return r.Path == m })
-		if !direct[m] && !tool {
+		if !direct[m] && !elsewhere[m] {
 			t.Errorf("docs/dependencies.md has a row for %s, which nothing imports", m)
 		}
 	}

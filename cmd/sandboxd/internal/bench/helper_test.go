@@ -16,6 +16,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[2] == TalkArg { // as an actor of Talk
+		os.Exit(ServeTalk(os.Args[3]))
+	}
 	hosttest.Main(m, map[string]func() error{"bench": benchUntilInterrupted})
 }
 

@@ -49,19 +49,24 @@ type Row struct {
 	Text     string   `json:"text"`
 	Unit     Unit     `json:"unit"`
 	Measured *float64 `json:"measured"` // nil: not measured, and Note says why
-	Limit    float64  `json:"limit"`
-	OK       bool     `json:"ok"` // measured, and at most Limit
+	Limit    *float64 `json:"limit"`    // nil: none is claimed
+	OK       bool     `json:"ok"`       // measured, and at most Limit
 	Note     string   `json:"note,omitempty"`
 }
 
 // AtMost is a Row about a figure that was measured.
 func AtMost(id, text string, unit Unit, measured, limit float64, note string) Row {
-	return Row{ID: id, Text: text, Unit: unit, Measured: &measured, Limit: limit, OK: measured <= limit, Note: note}
+	return Row{ID: id, Text: text, Unit: unit, Measured: &measured, Limit: &limit, OK: measured <= limit, Note: note}
+}
+
+// Figure is a Row about a figure that nothing is claimed of.
+func Figure(id, text string, unit Unit, measured float64, note string) Row {
+	return Row{ID: id, Text: text, Unit: unit, Measured: &measured, OK: true, Note: note}
 }
 
 // NotMeasured is a Row without a figure: not met, and not missed either.
 func NotMeasured(id, text string, unit Unit, limit float64, why string) Row {
-	return Row{ID: id, Text: text, Unit: unit, Limit: limit, Note: why}
+	return Row{ID: id, Text: text, Unit: unit, Limit: &limit, Note: why}
 }
 
 // Ratio is a Row that compares two subjects of the run; measured is the median

@@ -39,6 +39,7 @@ func sampleTable() *Table {
 		AtMost("memory", "memory of an idle actor", Bytes, 471040, 614400, ""),
 		AtMost("boot-death", "boot death known, p95", Nanoseconds, 2.5e6, 2e6, "150 times"),
 		AtMost("leak", "left after 10,000 spawns", Things, 0, 0, ""),
+		Figure("call", "call with 1 MiB", Times, 0.8, "of which nothing is claimed"),
 	)
 	t.Rates = []Rate{{Name: "ours", InFlight: 4, Spawns: 2000, Elapsed: 2 * time.Second, PerSecond: 1000, Ready: Stats{2000, ms, 2 * ms, 3 * ms, 4 * ms}}}
 	t.Crowds = []Crowd{{Name: "ours", Actors: 1000, InFlight: 4, Reach: 950 * ms, Gone: 1200 * ms, Memory: Memory{Slab: 380 << 10, PageTables: 56 << 10, KernelStack: 32 << 10, Percpu: 10 << 10, Anon: 4 << 10}}}
@@ -82,18 +83,18 @@ func TestTableJSON(t *testing.T) {
 		Contracts []struct {
 			ID, Text, Unit string
 			Measured       *float64
-			Limit          float64
+			Limit          *float64
 			OK             bool
 		}
 	}
 	if err := json.Unmarshal(b.Bytes(), &v); err != nil {
 		t.Fatal(err)
 	}
-	if v.Schema != "sandboxd.bench/v1" || len(v.Contracts) != 8 {
+	if v.Schema != "sandboxd.bench/v1" || len(v.Contracts) != 9 {
 		t.Fatalf("schema %q with %d contracts", v.Schema, len(v.Contracts))
 	}
-	for i, ok := range []bool{true, false, false, false, false, true, false, true} {
-		if c := v.Contracts[i]; c.OK != ok || (c.Measured == nil) != (i == 3 || i == 4) {
+	for i, ok := range []bool{true, false, false, false, false, true, false, true, true} {
+		if c := v.Contracts[i]; c.OK != ok || (c.Measured == nil) != (i == 3 || i == 4) || (c.Limit == nil) != (i == 8) {
 			t.Errorf("contract %d is %+v; want ok %v", i, c, ok)
 		}
 	}

@@ -142,13 +142,27 @@ func readFrame(r io.Reader, buf []byte) (int, error) {
 	return n, err
 }
 
-// talker is one actor that sends back what it gets.
-type talker func(ctx context.Context, payload []byte) error
+// talker has so many messages of a size sent there and back, and says how long all of them took.
+type talker func(ctx context.Context, size, times int) (time.Duration, error)
+
+// each makes a talker of what sends one message and gets it back.
+func each(once func(ctx context.Context, payload []byte) error) talker {
+	return func(ctx context.Context, size, times int) (time.Duration, error) {
+		payload := make([]byte, size)
+		start := time.Now()
+		for range times {
+			if err := once(ctx, payload); err != nil {
+				return 0, err
+			}
+		}
+		return time.Since(start), nil
+	}
+}
 
 // Talk compares calls of an actor with the same bytes, in frames and nothing
-// else, to and from an actor in the same kind of sandbox over the same kind of
-// socket: in each round some of either, in turn.
-func Talk(ctx context.Context, rounds int) (rows []Row, err error) {
+// else, and with gRPC, to and from an actor in the same kind of sandbox over the
+// same kind of socket: in each round some of all, in turn.
+func Talk(ctx context.Context, w *Workspace, rounds int) (rows []Row, err error) {
 	h, err := sandbox.Open(sandbox.Options{})
 	if err != nil {
 		return nil, err
@@ -159,29 +173,51 @@ func Talk(ctx context.Context, rounds int) (rows []Row, err error) {
 		return nil, err
 	}
 	defer end()
+	rpc, absent := startGRPC(ctx, h, w)
+	if rpc != nil {
+		defer func() { err = errors.Join(err, rpc.close()) }()
+	}
 	err = sandbox.Run(ctx, func(ctx context.Context, n *sandbox.Nursery) error {
 		a, err := n.Start(ctx, sandbox.This("bench", TalkArg, "calls"))
 		if err != nil {
 			return err
 		}
 		back := make([]byte, 0, 1<<20) // as the others have their buffers
-		calls := func(ctx context.Context, payload []byte) error {
+		talkers := []talker{each(func(ctx context.Context, payload []byte) error {
 			return sandbox.CallInto(ctx, a, "echo", payload, &back)
+		}), raw}
+		if rpc != nil {
+			talkers = append(talkers, rpc.talk)
 		}
 		for _, c := range []struct {
 			id, text    string
 			size, times int
-			limit       float64
+			limit       float64 // of bare frames
+			rpc         float64 // of gRPC; 0: nothing is claimed
 		}{
-			{"call/64", "call with 64 bytes there and back: of the same in bare frames", 64, 200, 1.5},
-			{"call/1MiB", "call with 1 MiB there and back: of the same in bare frames", 1<<20 - 64, 4, 3},
+			{"call/64", "call with 64 bytes there and back", 64, 200, 1.5, 1 / 3.},
+			{"call/1MiB", "call with 1 MiB there and back", 1<<20 - 64, 4, 3, 0},
 		} {
-			ours, theirs, err := inTurn(ctx, calls, raw, c.size, c.times, rounds)
+			series, err := inTurn(ctx, talkers, c.size, c.times, rounds)
 			if err != nil {
 				return err
 			}
-			note := fmt.Sprintf("calls %v, frames %v", ours.Stats().Median.Round(100*time.Nanosecond), theirs.Stats().Median.Round(100*time.Nanosecond))
-			rows = append(rows, AtMost(c.id, c.text, Times, ours.RatioTo(theirs).PerRound, c.limit, note))
+			took := func(i int) time.Duration { return series[i].Stats().Median.Round(100 * time.Nanosecond) }
+			rows = append(rows, AtMost(c.id, c.text+": of the same in bare frames", Times, series[0].RatioTo(series[1]).PerRound, c.limit,
+				fmt.Sprintf("calls %v, frames %v", took(0), took(1))))
+			id, text := c.id+"/grpc", c.text+": of a unary gRPC call with bytes, in the same kind of sandbox"
+			switch {
+			case rpc != nil:
+				ratio := series[0].RatioTo(series[2]).PerRound
+				note := fmt.Sprintf("calls %v, gRPC %v; %s", took(0), took(2), rpc.version)
+				if c.rpc > 0 {
+					rows = append(rows, AtMost(id, text, Times, ratio, c.rpc, note))
+				} else {
+					rows = append(rows, Figure(id, text, Times, ratio, note))
+				}
+			case c.rpc > 0:
+				rows = append(rows, NotMeasured(id, text, Times, c.rpc, absent.Error()))
+			}
 		}
 		row, err := streams(ctx, h, a, rounds)
 		rows = append(rows, row)
@@ -203,16 +239,17 @@ func streams(ctx context.Context, h *sandbox.Host, a *sandbox.Actor, rounds int)
 	}
 	defer s.Close()
 	r, buf := bufio.NewReaderSize(c, 32<<10), make([]byte, 4+drop)
-	ours, theirs, err := inTurn(ctx, func(ctx context.Context, _ []byte) error {
+	series, err := inTurn(ctx, []talker{each(func(ctx context.Context, _ []byte) error {
 		_, err := s.Recv(ctx)
 		return err
-	}, func(context.Context, []byte) error {
+	}), each(func(context.Context, []byte) error {
 		_, err := readFrame(r, buf)
 		return err
-	}, 0, 20000, rounds)
+	})}, 0, 20000, rounds)
 	if err != nil {
 		return none, err
 	}
+	ours, theirs := series[0], series[1]
 	rate := func(s Series) string { return fmt.Sprintf("%.2f million/s", 1e3/float64(s.Stats().Median)) }
 	return AtMost("stream/64", "time of an item of 64 bytes of a stream: of the same in bare frames", Times, ours.RatioTo(theirs).PerRound, 1.5,
 		fmt.Sprintf("items %s, frames %s", rate(ours), rate(theirs))), nil
@@ -239,7 +276,7 @@ func rawTalker(ctx context.Context, h *sandbox.Host) (talker, func(), error) {
 		return nil, nil, err
 	}
 	buf := make([]byte, 4+1<<20)
-	return func(_ context.Context, payload []byte) error {
+	return each(func(_ context.Context, payload []byte) error {
 		binary.LittleEndian.PutUint32(buf, uint32(len(payload)))
 		copy(buf[4:], payload)
 		if _, err := c.Write(buf[:4+len(payload)]); err != nil {
@@ -247,31 +284,24 @@ func rawTalker(ctx context.Context, h *sandbox.Host) (talker, func(), error) {
 		}
 		_, err := readFrame(c, buf)
 		return err
-	}, end, nil
+	}), end, nil
 }
 
-// inTurn is the time of one message there and back, by round.
-func inTurn(ctx context.Context, ours, theirs talker, size, times, rounds int) (a, b Series, err error) {
-	payload := make([]byte, size)
+// inTurn is the time of one message there and back, by talker and round.
+func inTurn(ctx context.Context, talkers []talker, size, times, rounds int) ([]Series, error) {
+	all := make([]Series, len(talkers))
 	for round := range rounds + 1 {
-		for i, t := range []talker{ours, theirs} {
-			start := time.Now()
-			for range times {
-				if err := t(ctx, payload); err != nil {
-					return nil, nil, err
-				}
+		for i, t := range talkers {
+			took, err := t(ctx, size, times)
+			if err != nil {
+				return nil, err
 			}
-			took := time.Since(start) / time.Duration(times)
-			switch {
-			case round == 0: // to warm up
-			case i == 0:
-				a = append(a, took)
-			default:
-				b = append(b, took)
+			if round > 0 { // the first is to warm up
+				all[i] = append(all[i], took/time.Duration(times))
 			}
 		}
 	}
-	return a, b, nil
+	return all, nil
 }
 
 // Cancels measures how long a cancel takes from the request to the proof that

@@ -54,7 +54,13 @@ func (t *Table) WriteText(out io.Writer) error {
 					holds = "yes"
 				}
 			}
-			fmt.Fprintf(w, "%s\t%s\t<= %s\t%s\t%s\n", r.Text, measured, r.Unit.text(r.Limit), holds, oneLine(r.Note))
+			limit := "none"
+			if r.Limit != nil {
+				limit = "<= " + r.Unit.text(*r.Limit)
+			} else if r.Measured != nil {
+				holds = "-"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Text, measured, limit, holds, oneLine(r.Note))
 		}
 		w.Flush()
 	}
