@@ -66,7 +66,7 @@ func (t *reach) spawn(ctx context.Context, q session.SpawnChild) (session.Known,
 		s.Env = append(s.Env, k+"="+q.Env[k])
 	}
 	if !t.reserve() {
-		return session.Known{}, fmt.Errorf("%w: it has %d children", ErrBusy, maxKids)
+		return session.Known{}, fmt.Errorf("%w: it has %d children, which is the most", ErrBusy, maxKids)
 	}
 	kid, err := t.l.kids.Start(ctx, s)
 	if err == nil && ctx.Err() != nil { // nobody learns its id

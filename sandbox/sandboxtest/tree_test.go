@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -138,6 +139,56 @@ func TestChildThatFailsIsItsParentsAffair(t *testing.T) {
 			return a.Ping(ctx)
 		})
 	})
+}
+
+// An actor has so many children and no more, whoever asks at once; one that has ended makes room.
+func TestChildrenAreLimited(t *testing.T) {
+	const most = 1024
+	c := newScope(t, memory) // thousands of processes show nothing more
+	c.must(func(ctx context.Context, n *sandbox.Nursery) error {
+		a := c.start(ctx, n, tree(c, 1))
+		var ids [most + 100]string
+		var errs [most + 100]error
+		var next atomic.Int64
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				for i := next.Add(1) - 1; i < int64(len(ids)); i = next.Add(1) - 1 {
+					ids[i], errs[i] = sandbox.Call[[]string, string](ctx, a, "spawn", []string{"worker", "kid"})
+				}
+			})
+		}
+		all.Wait()
+		made := 0
+		for i, err := range errs {
+			if err == nil {
+				made++
+				continue
+			}
+			remote, ok := errors.AsType[*sandbox.RemoteError](err)
+			if !ok || !errors.Is(err, sandbox.ErrBusy) || remote.Source.ID != "0" || !strings.Contains(remote.Message, "it has 1024 children, which is the most") {
+				c.Fatalf("child %d: %v", i, err)
+			}
+		}
+		if made != most || len(n.Find("kid")) != most {
+			c.Fatalf("%d children, %d of them alive; want %d", made, len(n.Find("kid")), most)
+		}
+		first := n.Find("kid")[0].Ref().ID
+		if _, err := sandbox.Call[string, peer.Exit](ctx, a, "cancel", first); err != nil {
+			return err
+		}
+		if _, err := sandbox.Call[[]string, string](ctx, a, "spawn", []string{"worker", "kid"}); err != nil {
+			return err
+		}
+		if _, err := sandbox.Call[string, peer.Exit](ctx, a, "wait", first); !errors.Is(err, sandbox.ErrDenied) {
+			c.Errorf("the one that made room: %v", err) // is forgotten
+		}
+		_, err := sandbox.Call[[]string, string](ctx, a, "spawn", []string{"worker", "kid"})
+		if !errors.Is(err, sandbox.ErrBusy) {
+			c.Error(err)
+		}
+		return nil
+	}, sandbox.Grace(longGrace))
 }
 
 func TestDeniedKindsAndIDs(t *testing.T) {
