@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -71,15 +72,14 @@ func busyTree(s setup) body {
 	}
 }
 
+var kills = flag.Int("kills", 5, "how often TestKillAtRandomMoments kills each of its victims")
+
 // Whoever is killed, at whatever moment, nothing is left: the supervisor takes
 // all along, and it itself ends well after the death of any process below it.
 func TestKillAtRandomMoments(t *testing.T) {
-	rounds := 20
-	switch {
-	case testing.Short():
-		rounds = 2
-	case os.Geteuid() != 0: // besides root's
-		rounds = 10
+	rounds := *kills
+	if testing.Short() {
+		rounds = min(rounds, 2)
 	}
 	for _, backend := range []string{"native", "process"} {
 		for _, victim := range []string{"supervisor", "launcher", "init", "worker"} {
