@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"math"
 	"reflect"
+	"slices"
 	"time"
 
 	"sandboxd/ipc/wire"
@@ -81,7 +82,7 @@ func (d *decoder) bin(p *plan) []byte {
 	switch {
 	case d.lends && p.typ == lentType && b != nil:
 		d.lent = true
-		return b[:len(b):len(b)]
+		return slices.Clip(b)
 	case d.into != nil:
 		return append(d.into, b...)
 	}
