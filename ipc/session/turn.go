@@ -94,7 +94,7 @@ func (s *Session) receive() {
 	for {
 		c, err := s.step()
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded): // meant for somebody who had the turn before
+		case err == errAsked: // by somebody who had the turn before
 		case err != nil:
 			s.fall(err)
 			return
@@ -172,10 +172,10 @@ func (s *Session) read(ctx context.Context, over <-chan struct{}) {
 	for {
 		c, err := s.step()
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
+		case err == errAsked && ctx.Err() != nil:
 			go s.receive()
 			return
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		case err == errAsked:
 		case err != nil:
 			go s.fall(err)
 			return
@@ -197,15 +197,20 @@ func (s *Session) read(ctx context.Context, over <-chan struct{}) {
 	}
 }
 
-// step reads and dispatches one message. An error but os.ErrDeadlineExceeded is
-// why the session ends. c is a call that is to run. Precondition: it has the turn.
+// errAsked says that whoever reads was asked to stop.
+var errAsked = errors.New("session: asked to stop reading")
+
+// step reads and dispatches one message. An error but errAsked is why the
+// session ends. c is a call that is to run. Precondition: it has the turn.
 func (s *Session) step() (c *call, err error) {
 	body, err := s.l.read()
 	switch {
 	case err == nil:
 	case s.swift != nil && errors.Is(err, os.ErrDeadlineExceeded):
-		_ = s.swift.SetReadDeadline(time.Time{})
-		return nil, err
+		if err := s.swift.SetReadDeadline(time.Time{}); err != nil {
+			return nil, lost(err)
+		}
+		return nil, errAsked
 	case errors.Is(err, ErrProtocol):
 		return nil, err
 	case err == io.EOF: // between two frames
