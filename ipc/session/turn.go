@@ -170,6 +170,17 @@ func (s *Session) read(ctx context.Context, over <-chan struct{}) {
 		defer context.AfterFunc(ctx, func() { _ = s.swift.SetReadDeadline(time.Unix(1, 0)) })()
 	}
 	for {
+		select {
+		case <-over: // perhaps before the turn was taken: whoever had it read that last
+			s.ended = true
+			if s.idle() {
+				s.leave()
+			} else {
+				go s.receive()
+			}
+			return
+		default:
+		}
 		c, err := s.step()
 		switch {
 		case err == errAsked && ctx.Err() != nil:
@@ -182,18 +193,6 @@ func (s *Session) read(ctx context.Context, over <-chan struct{}) {
 		case c != nil:
 			go c.run()
 		}
-		select {
-		case <-over:
-		default:
-			continue
-		}
-		s.ended = true
-		if s.idle() {
-			s.leave()
-		} else {
-			go s.receive()
-		}
-		return
 	}
 }
 

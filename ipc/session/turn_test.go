@@ -134,6 +134,27 @@ func TestTurnThatIsLeftIsLookedAfter(t *testing.T) {
 	})
 }
 
+// TestTurnTakenTooLate has who takes the turn find that what it waits for has happened.
+func TestTurnTakenTooLate(t *testing.T) {
+	both(t, func(t *testing.T, over transport) {
+		var m Mux
+		h, _ := lonely(t, over, &m)
+		happened := make(chan struct{})
+		close(happened)
+		for taken := false; !taken; {
+			echo(t, h, 2)
+			if taken = h.take(); taken {
+				ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+				defer stop()
+				if h.read(ctx, happened); ctx.Err() != nil {
+					t.Error("it read on")
+				}
+			}
+		}
+		echo(t, h, 3)
+	})
+}
+
 // TestQuietSessionHasOneGoroutine, the one that reads.
 func TestQuietSessionHasOneGoroutine(t *testing.T) {
 	var m Mux
