@@ -97,6 +97,7 @@ func (l *link) turnAway(err error) {
 
 // Welcome answers and starts the session; nil without an error for a probe, which is closed.
 func (a *Arrival) Welcome(ctx context.Context, w Welcome, o Options) (*Session, error) {
+	o.host = true
 	o = o.defaults()
 	w.Cap, w.Window = cmp.Or(w.Cap, DefaultCap), cmp.Or(w.Window, o.Window)
 	w.Verbs = o.Mux.Verbs()
@@ -104,7 +105,7 @@ func (a *Arrival) Welcome(ctx context.Context, w Welcome, o Options) (*Session, 
 		a.l.rw.Close()
 		return nil, err
 	}
-	o.host, o.Peer, a.l.cap = true, w.Self, w.Cap
+	o.Peer, a.l.cap = w.Self, w.Cap
 	o.verbs = verbSet(a.Verbs)
 	return newSession(a.l, o).begin(), nil
 }

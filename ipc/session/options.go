@@ -23,7 +23,7 @@ type Options struct {
 	Observe func(CallInfo)
 
 	Window int           // bytes of each stream that are held here; 0: DefaultWindow
-	Budget int64         // 0: DefaultBudget
+	Budget int64         // 0: DefaultBudget, and of a program 16 times that
 	Calls  int           // 0: DefaultCalls
 	Grace  time.Duration // 0: DefaultGrace
 
@@ -44,7 +44,11 @@ type CallInfo struct {
 // defaults fills in what is not set.
 func (o Options) defaults() Options {
 	o.Window = cmp.Or(max(o.Window, 0), DefaultWindow)
-	o.Budget = cmp.Or(max(o.Budget, 0), DefaultBudget)
+	budget := int64(DefaultBudget)
+	if !o.host { // a supervisor is no stranger, and may have all its calls be dialogs
+		budget *= 16
+	}
+	o.Budget = cmp.Or(max(o.Budget, 0), budget)
 	o.Calls = cmp.Or(max(o.Calls, 0), DefaultCalls)
 	o.Grace = cmp.Or(max(o.Grace, 0), DefaultGrace)
 	return o
