@@ -63,6 +63,9 @@ func Sealed(name string, from io.Reader) (*os.File, error) {
 		f.Close()
 		return nil, fmt.Errorf("fill memfd %s: %w", name, err)
 	}
+	// Its owner may be the user of an actor that runs it, who must not take the exec bits from the others.
+	// Kernels before 6.3 do not know that seal.
+	_, _ = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_EXEC)
 	seals := unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
 		f.Close()

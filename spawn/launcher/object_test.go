@@ -111,6 +111,10 @@ func TestImageIsSealed(t *testing.T) {
 	if err := f.Truncate(0); !errors.Is(err, unix.EPERM) {
 		t.Errorf("truncate: %v", err)
 	}
+	hosttest.NeedKernel(t, 6, 3, "F_SEAL_EXEC")
+	if err := f.Chmod(0o600); !errors.Is(err, unix.EPERM) {
+		t.Errorf("chmod: %v", err)
+	}
 }
 
 // sums reads init/objects.sum: checksums by file, compilers by machine.
