@@ -435,8 +435,10 @@ func (r *resolved) notScoped(abi int, ownIDs bool) (m []Missing) {
 // walls decides the filters.
 func (r *resolved) walls(h *Host) error {
 	q := &r.request
+	own := r.ownIDs(h) && (namespaces.Privileged() || !r.callersFiles())
 	policy, err := seccomp.Default(seccomp.Native(), seccomp.Options{
 		Kill: r.spec.SeccompKill, NoInet: !r.native() && r.spec.Network == NetNone, NoAffinity: q.Affinity != nil,
+		OwnLimits: !r.native() && !own, // it sees the caller's processes, and is the caller to them
 	})
 	if err != nil {
 		return err
@@ -446,7 +448,6 @@ func (r *resolved) walls(h *Host) error {
 		return err
 	}
 	q.Filter, q.Notify = filter.Bytes(), r.spec.SeccompKill
-	own := r.ownIDs(h) && (namespaces.Privileged() || !r.callersFiles())
 	if abi, err := landlock.ABI(); err == nil {
 		q.Landlock = true
 		r.missing = append(r.missing, r.notScoped(abi, own)...)
@@ -457,7 +458,7 @@ func (r *resolved) walls(h *Host) error {
 		r.missing = append(r.missing, Missing{"user-ids", "as an ordinary user the actor's processes keep this user's id (and its supplementary groups) on the host, so actors of one user are not told apart by id"})
 	}
 	if !r.native() {
-		for _, f := range []spawn.Feature{spawn.MountNS, spawn.PIDNS, spawn.NetNS} {
+		for _, f := range []spawn.Feature{spawn.MountNS, spawn.PIDNS, spawn.NetNS, spawn.IPCNS} {
 			r.missing = append(r.missing, Missing{string(f), "the process backend has no namespaces"})
 		}
 	}

@@ -102,8 +102,8 @@ func policies(t testing.TB) []*Policy {
 	t.Helper()
 	var ps []*Policy
 	for _, a := range []Arch{AMD64, ARM64} {
-		for bits := range 8 {
-			p, err := Default(a, Options{Kill: bits&1 != 0, NoInet: bits&2 != 0, NoAffinity: bits&4 != 0})
+		for bits := range 16 {
+			p, err := Default(a, Options{Kill: bits&1 != 0, NoInet: bits&2 != 0, NoAffinity: bits&4 != 0, OwnLimits: bits&8 != 0})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -166,7 +166,7 @@ func TestFilterAgreesWithPolicy(t *testing.T) {
 				}
 			}
 		}
-		if len(f) > 140 || worst > 32 { // every spawn pays for it
+		if len(f) > 144 || worst > 32 { // every spawn pays for it; OwnLimits, which few have, is the longest
 			t.Errorf("%v default %#x: %d instructions, at most %d executed", p.Arch, p.Default, len(f), worst)
 		}
 	}

@@ -75,6 +75,9 @@ type Options struct {
 	// NoAffinity makes sched_setaffinity fail with EPERM, for programs that are
 	// held to their processors by affinity and not by a cpuset.
 	NoAffinity bool
+	// OwnLimits makes prlimit64 and setpriority fail with EPERM for whatever is
+	// not the caller itself, for programs whose user id is not theirs alone.
+	OwnLimits bool
 }
 
 // Default returns the policy that the package comment describes. It fails for
@@ -97,6 +100,10 @@ func Default(a Arch, o Options) (*Policy, error) {
 	}
 	if o.NoAffinity {
 		p.add(Rule{Name: "sched_setaffinity", Else: eperm})
+	}
+	if o.OwnLimits {
+		p.add(Rule{Name: "prlimit64", Cases: []Case{{[]Cond{{Arg: 0, In: zero}}, Allow}}, Else: eperm})
+		p.add(Rule{Name: "setpriority", Cases: []Case{{[]Cond{{Arg: 0, In: zero}, {Arg: 1, In: zero}}, Allow}}, Else: eperm}) // PRIO_PROCESS is 0
 	}
 	return p, nil
 }

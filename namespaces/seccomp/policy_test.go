@@ -223,6 +223,36 @@ func TestNoAffinity(t *testing.T) {
 	}
 }
 
+func TestOwnLimits(t *testing.T) {
+	for _, a := range []Arch{AMD64, ARM64} {
+		for name, args := range map[string][2][]uint64{ // of the caller, of another
+			"prlimit64":                            {{0}, {4711}},
+			"setpriority":                          {{unix.PRIO_PROCESS, 0}, {unix.PRIO_PROCESS, 4711}},
+			"setpriority of all that the user has": {{unix.PRIO_PROCESS, 0}, {unix.PRIO_USER, 0}},
+		} {
+			name, _, _ := strings.Cut(name, " ")
+			nr, _ := a.Number(name)
+			for _, o := range []Options{{}, {OwnLimits: true}, {OwnLimits: true, Kill: true}} {
+				p, err := Default(a, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i, args := range args {
+					want := Allow
+					if o.OwnLimits && i == 1 {
+						want = Errno(unix.EPERM)
+					}
+					c := call{arch: a, nr: uint32(nr)}
+					copy(c.args[:], args)
+					if got, _, _ := run(compile(t, p), c); got != want {
+						t.Errorf("%v %+v: %s%v: %#x, want %#x", a, o, name, args, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
 // A rule whose name no architecture has would be dropped without a word.
 func TestRuleNamesExist(t *testing.T) {
 	for _, r := range rules {
