@@ -36,6 +36,7 @@ func verbs() []verb {
 		{"run", "run one program in a sandbox", run},
 		{"explain", "print what a run line would do, without doing it", explain},
 		{"doctor", "say what this host can and cannot hold, and how to mend it", runDoctor},
+		{"selftest", "attack this host's sandboxes, and see whether they hold", selftest},
 		{"bench", "measure spawns beside other sandboxes on this host", benchmark},
 		{"vm", "run a program, such as a test, in a virtual machine", virtual},
 		{"version", "print the version", version},

@@ -1,0 +1,59 @@
+package abuse
+
+// columns are the backends, in the order of the matrix. What a case wants is
+// what most do; an entry here says where one differs, and why.
+func columns() []column {
+	const (
+		mounts   = "refused # without a mount namespace nothing is let in"
+		inet     = "EAFNOSUPPORT # without a network namespace there are no Internet sockets at all"
+		shared   = "OK # without an IPC namespace it is the host's, for whoever its mode lets in"
+		signals  = "EPERM; without own-ids and landlock-scopes: OK # the program is the caller to it, and Landlock of this kernel does not hold signals"
+		affinity = "EPERM; without own-ids: OK # the program is the caller to it; no seccomp filter can tell a thread of one's own from another process"
+	)
+	return []column{
+		{backend: "native"},
+		{backend: "process", except: map[string]string{
+			"filesystem/granted-*":          mounts,
+			"network/socket-in-a-directory": mounts,
+			"leak/mount-source":             mounts,
+			"network/raw*":                  inet,
+			"network/raw-ipv6":              inet,
+			"network/sctp":                  inet,
+			"network/mptcp":                 inet,
+			"network/loopback-*":            inet,
+			"network/ping-range":            inet,
+			"network/interfaces":            inet,
+			"network/xfrm":                  "EAFNOSUPPORT",
+			"network/netfilter":             "EAFNOSUPPORT",
+			"network/audit":                 "EAFNOSUPPORT",
+			"network/uevent":                "EAFNOSUPPORT",
+			"network/abstract":              "EPERM; without landlock-scopes: OK # Landlock of this kernel does not hold it, and there is no other wall",
+			"network/socket-by-path":        "OK # Landlock does not hold connecting by path: a socket answers whoever its mode lets in",
+			"ipc/sysv-*":                    shared,
+			"leak/paths":                    "OK # without a mount namespace the host's table is seen",
+			"leak/cgroup":                   "OK; without cgroup-pids: none # without a cgroup namespace its path is seen",
+			"leak/keyring":                  "none; without own-ids: OK # a user's keyrings show to all of that user's processes; the calls that use them are forbidden",
+			"process/init-stop":             "EPERM; without own-ids and landlock-scopes: timeout # the init has the program's id, and the kernel does not shield it here",
+			"process/init-kill":             "EPERM; without own-ids and landlock-scopes: SIGKILL # as before: the actor ends",
+			"process/init-pidfd-kill":       "EPERM; without own-ids and landlock-scopes: SIGKILL # as before: the actor ends",
+			"process/init-prlimit":          "EPERM",
+			"process/init-priority":         "EPERM|EACCES",
+			"process/outsider-stop":         signals,
+			"process/outsider-kill":         signals,
+			"process/outsider-pidfd-kill":   signals,
+			"process/outsider-affinity":     affinity,
+			"process/neighbour-stop":        signals,
+			"process/neighbour-kill":        signals,
+			"process/neighbour-pidfd-kill":  signals,
+			"process/neighbour-affinity":    affinity,
+			"process/kill-all":              "spared; without own-ids and landlock-scopes: OK # it could reach what the caller has running",
+			"process/bounding-set":          "none; without root: OK # only root can empty it; no_new_privs is what holds",
+			"resource/fork":                 "pids; without cgroup-pids: refused",
+			"resource/threads":              "pids; without cgroup-pids: refused",
+			"resource/disk":                 "refused # without mounts there is no limit on disk use",
+			"resource/inodes":               "refused # without mounts there is no limit on disk use",
+			"resource/memory-tmp":           "OK; without cgroup-memory: refused # the files are on the host's disk, whose cache is given back",
+			"resource/memory-shm":           "EACCES; without cgroup-memory: refused",
+		}},
+	}
+}
