@@ -94,7 +94,8 @@ func fileCases() []Case {
 			return unix.Link(p, filepath.Join(filepath.Dir(p), "link"))
 		}),
 		hostFile("filesystem/truncate", "cut it off by its path", func(p string) error { return unix.Truncate(p, 1) }),
-		{ID: "filesystem/own-program", Says: "change the supervisor's program by /proc/*/exe", Ref: "CVE-2019-5736", Want: "EACCES|EPERM|EROFS|ETXTBSY|ENOENT; without exec-seals and own-ids: OK # only the exec bits; the content is sealed",
+		{
+			ID: "filesystem/own-program", Says: "change the supervisor's program by /proc/*/exe", Ref: "CVE-2019-5736", Want: "EACCES|EPERM|EROFS|ETXTBSY|ENOENT; without exec-seals and own-ids: OK # only the exec bits; the content is sealed",
 			Attack: func([]string) error {
 				if err := unix.Chmod("/proc/self/exe", 0o644); err == nil {
 					return unix.Chmod("/proc/self/exe", 0o755)
@@ -104,7 +105,8 @@ func fileCases() []Case {
 					return err
 				}
 				return anyOf(append(exes, "/proc/self/exe"), func(p string) error { return opens(p, unix.O_WRONLY) })
-			}},
+			},
+		},
 		{ID: "filesystem/setid", Says: "make a set-id file at home", Want: "EPERM", Attack: func([]string) error {
 			p := filepath.Join(os.TempDir(), "setid")
 			if err := os.WriteFile(p, nil, 0o700); err != nil {

@@ -56,8 +56,14 @@ func namespaceCases() []Case {
 		name string
 		flag uintptr
 	}{
-		{"user", unix.CLONE_NEWUSER}, {"mount", unix.CLONE_NEWNS}, {"pid", unix.CLONE_NEWPID}, {"net", unix.CLONE_NEWNET},
-		{"ipc", unix.CLONE_NEWIPC}, {"uts", unix.CLONE_NEWUTS}, {"cgroup", unix.CLONE_NEWCGROUP}, {"time", unix.CLONE_NEWTIME},
+		{"user", unix.CLONE_NEWUSER},
+		{"mount", unix.CLONE_NEWNS},
+		{"pid", unix.CLONE_NEWPID},
+		{"net", unix.CLONE_NEWNET},
+		{"ipc", unix.CLONE_NEWIPC},
+		{"uts", unix.CLONE_NEWUTS},
+		{"cgroup", unix.CLONE_NEWCGROUP},
+		{"time", unix.CLONE_NEWTIME},
 	} {
 		all = append(all, call("namespace/unshare-"+ns.name, "a new "+ns.name+" namespace by unshare", "EPERM", unix.SYS_UNSHARE, ns.flag))
 		if ns.flag != unix.CLONE_NEWTIME { // for clone that bit is part of the exit signal

@@ -54,9 +54,12 @@ func networkCases() []Case {
 		service("network/loopback-tcp6", "the same by IPv6", closed, unix.AF_INET6, unix.SOCK_STREAM),
 		service("network/loopback-udp", "reach a UDP service of the host's loopback", closed+"|EAGAIN", unix.AF_INET, unix.SOCK_DGRAM),
 		service("network/abstract", "connect to an abstract socket of the host", "ECONNREFUSED|EPERM", unix.AF_UNIX, unix.SOCK_STREAM),
-		Case{ID: "network/socket-by-path", Says: "connect to a socket of the host by its path", Want: "ENOENT|EACCES", OnHost: true, Attack: dialPath,
-			Stage: func(s *stage) error { return s.socketAt(filepath.Join(s.dir, "service.sock")) }},
-		Case{ID: "network/socket-in-a-directory", Says: "connect to a socket in a directory that was let in read-only", OnHost: true,
+		Case{
+			ID: "network/socket-by-path", Says: "connect to a socket of the host by its path", Want: "ENOENT|EACCES", OnHost: true, Attack: dialPath,
+			Stage: func(s *stage) error { return s.socketAt(filepath.Join(s.dir, "service.sock")) },
+		},
+		Case{
+			ID: "network/socket-in-a-directory", Says: "connect to a socket in a directory that was let in read-only", OnHost: true,
 			Want: "OK # a socket answers whoever may open it: a directory with a daemon's socket in it lets the daemon in", Attack: dialPath,
 			NoControl: "it gets through: nothing is there to be taken away",
 			Stage: func(s *stage) error {
@@ -64,7 +67,8 @@ func networkCases() []Case {
 				err := s.socketAt(filepath.Join(s.dir, "service.sock"))
 				s.args = []string{"/data/service.sock"}
 				return err
-			}},
+			},
+		},
 		Case{ID: "network/interfaces", Says: "see the host's interfaces", Want: "none|EAFNOSUPPORT|EPERM", OnHost: true, Attack: func([]string) error {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 			if err != nil {
@@ -90,7 +94,8 @@ func networkCases() []Case {
 			}
 			return word("none")
 		}},
-		Case{ID: "network/ping-range", Says: "send ICMP by the unprivileged door", Want: "EPERM|EACCES|EPROTONOSUPPORT|ENETUNREACH", NoControl: "whom the host lets do it is a setting of the host's",
+		Case{
+			ID: "network/ping-range", Says: "send ICMP by the unprivileged door", Want: "EPERM|EACCES|EPROTONOSUPPORT|ENETUNREACH", NoControl: "whom the host lets do it is a setting of the host's",
 			Attack: func([]string) error {
 				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP)
 				if err != nil {
@@ -98,7 +103,8 @@ func networkCases() []Case {
 				}
 				defer unix.Close(fd)
 				return unix.Sendto(fd, []byte{8, 0, 0, 0, 0, 0, 0, 0}, 0, &unix.SockaddrInet4{Addr: [4]byte{192, 0, 2, 1}})
-			}},
+			},
+		},
 	)
 }
 
@@ -142,7 +148,8 @@ func dial(family, kind int, where string) error {
 
 // service is a case about something that listens on the host.
 func service(id, says, want string, family, kind int) Case {
-	return Case{ID: id, Says: says, Want: want, OnHost: true,
+	return Case{
+		ID: id, Says: says, Want: want, OnHost: true,
 		Attack: func(args []string) error { return dial(family, kind, args[0]) },
 		Stage: func(s *stage) error {
 			where := "0"
@@ -150,7 +157,8 @@ func service(id, says, want string, family, kind int) Case {
 				where = "@sandboxd-selftest-" + strconv.Itoa(os.Getpid()) + "-" + s.backend
 			}
 			return s.listen(family, kind, where)
-		}}
+		},
+	}
 }
 
 func (s *stage) socketAt(path string) error {
@@ -310,8 +318,10 @@ func ipcCases() []Case {
 		terminal("ipc/tiocsti", "type into the caller's terminal", unix.TIOCSTI, "x").from("CVE-2017-5226"),
 		terminal("ipc/tiocsti-dirty", "the same, with rubbish in the upper half of the number", unix.TIOCSTI|1<<32, "x"),
 		terminal("ipc/tioclinux", "paste into the console", unix.TIOCLINUX, "\x03"),
-		{ID: "ipc/controlling-terminal", Says: "reach the caller's terminal by /dev/tty", Want: hidden + "|ENXIO", NoControl: "the suite may have no terminal itself",
-			Attack: func([]string) error { return opens("/dev/tty", unix.O_RDWR) }},
+		{
+			ID: "ipc/controlling-terminal", Says: "reach the caller's terminal by /dev/tty", Want: hidden + "|ENXIO", NoControl: "the suite may have no terminal itself",
+			Attack: func([]string) error { return opens("/dev/tty", unix.O_RDWR) },
+		},
 	}
 }
 

@@ -148,7 +148,8 @@ func processCases() []Case {
 	}
 	caps := func() uintptr { return words(1<<21, 1<<21, 0, 0, 0, 0) } // CAP_SYS_ADMIN
 	return append(all,
-		Case{ID: "process/kill-all", Says: "kill everything that shows", Want: "spared", NoControl: "it would be everything on this host",
+		Case{
+			ID: "process/kill-all", Says: "kill everything that shows", Want: "spared", NoControl: "it would be everything on this host",
 			Attack: func(args []string) error {
 				if pid, err := strconv.Atoi(args[0]); err != nil || unix.Kill(pid, 0) == nil {
 					return err // it would reach the caller's processes, so it is not done
@@ -165,7 +166,8 @@ func processCases() []Case {
 					return Through
 				}
 				return outcome
-			}},
+			},
+		},
 		call("process/traceme", "be traced by the parent", "EPERM", unix.SYS_PTRACE, 0),
 		call("process/setuid", "become uid 0", "EPERM|EINVAL", unix.SYS_SETUID, 0).from("CVE-2026-30892"),
 		call("process/setresuid", "become another uid", "EPERM|EINVAL", unix.SYS_SETRESUID, 65534, 65534, 65534),

@@ -50,7 +50,7 @@ func resourceCases() []Case {
 	return []Case{
 		bomb("resource/fork", "start processes without end", counted, pids(32), pids(200), func() error {
 			for range 100 {
-				if _, err := sleeper(10, false); err != nil {
+				if err := sleeper(10, false); err != nil {
 					return err
 				}
 			}
@@ -116,7 +116,7 @@ func resourceCases() []Case {
 		}),
 		bomb("resource/stopped", "stop oneself, so that no timer of one's own runs", "timeout", func(l *sandbox.Limits) { l.Timeout = 300 * time.Millisecond }, func(l *sandbox.Limits) { l.Timeout = patience }, func() error {
 			if os.Getppid() != 0 { // wake us in a second, should nobody else do so
-				if _, err := waker(time.Second); err != nil {
+				if err := waker(time.Second); err != nil {
 					return err
 				}
 			}
@@ -178,11 +178,11 @@ func spin(d time.Duration) {
 // sleeper is a child that sleeps for some seconds and ends, in a session of its own if so.
 //
 //go:norace
-func sleeper(seconds int64, session bool) (int, error) {
+func sleeper(seconds int64, session bool) error {
 	ts := unix.Timespec{Sec: seconds}
 	pid, _, e := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if e != 0 {
-		return 0, e
+		return e
 	}
 	if pid == 0 {
 		if session {
@@ -193,17 +193,17 @@ func sleeper(seconds int64, session bool) (int, error) {
 		}
 		nap(&ts)
 	}
-	return int(pid), nil
+	return nil
 }
 
 // waker is a child that continues its parent after a while.
 //
 //go:norace
-func waker(after time.Duration) (int, error) {
+func waker(after time.Duration) error {
 	ts, parent := unix.NsecToTimespec(int64(after)), uintptr(os.Getpid())
 	pid, _, e := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if e != 0 {
-		return 0, e
+		return e
 	}
 	if pid == 0 {
 		_, _, _ = unix.RawSyscall6(unix.SYS_PPOLL, 0, 0, addr(&ts), 0, 0, 0)
@@ -211,14 +211,13 @@ func waker(after time.Duration) (int, error) {
 		ts.Sec = 0
 		nap(&ts)
 	}
-	return int(pid), nil
+	return nil
 }
 
 // leaveDaemon leaves a process behind that no signal but SIGKILL ends; it ends by itself.
 func leaveDaemon() error {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
-	_, err := sleeper(3, true)
-	return err
+	return sleeper(3, true)
 }
 
 // victim does a little work over and over until its input ends, and prints how

@@ -103,7 +103,7 @@ func listing(dir string) (string, error) {
 }
 
 func writeTar(file string, headers ...*tar.Header) error {
-	f, err := os.Create(file)
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func setupCases() []Case {
 		trap("setup/tar-hardlink", "an archive with a hard link to a file outside", "", archive(&tar.Header{Name: "file", Typeflag: tar.TypeLink, Linkname: "../host/file", Mode: 0o644})),
 		trap("setup/tar-huge", "an archive that says it is an exabyte", "", func(root, _ string, s *sandbox.Spec) error {
 			s.Root = rootfs.Source{Kind: rootfs.Tar, Path: root + ".tar"}
-			f, err := os.Create(s.Root.Path)
+			f, err := os.OpenFile(s.Root.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 			if err != nil {
 				return err
 			}
@@ -340,7 +340,7 @@ func handshakeCases() []Case {
 					if _, err := io.ReadFull(c, make([]byte, 32)); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 						continue
 					} else if err != nil {
-						return "refused", nil
+						return outcome(err), nil //nolint:nilerr // the error is what happened to the attack
 					}
 					after, err := os.ReadDir("/proc/self/fd")
 					if len(after) > len(before) {
