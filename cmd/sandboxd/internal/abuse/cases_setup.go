@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sandboxd/ipc"
+	"sandboxd/ipc/session"
 	"sandboxd/rootfs"
 	"sandboxd/sandbox"
 	"sandboxd/sandbox/peer"
@@ -254,10 +255,10 @@ func handshakeCases() []Case {
 					if err != nil {
 						return "", err
 					}
-					if _, err := peer.Over(ctx, c, nil); err != nil {
+					if _, err = peer.Over(ctx, c, nil); errors.Is(err, session.ErrBusy) {
 						return "refused", nil
 					}
-					return Through, nil
+					return Through, err
 				})
 				return peer.Serve(context.Background(), &mux)
 			},
@@ -340,7 +341,7 @@ func handshakeCases() []Case {
 					if _, err := io.ReadFull(c, make([]byte, 32)); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 						continue
 					} else if err != nil {
-						return outcome(err), nil //nolint:nilerr // the error is what happened to the attack
+						return outcome(err), nil
 					}
 					after, err := os.ReadDir("/proc/self/fd")
 					if len(after) > len(before) {
