@@ -21,6 +21,7 @@ const ExplainSchema = "sandboxd.explain/v1"
 type Explanation struct {
 	Schema   string         `json:"schema"`
 	Backend  string         `json:"backend"`
+	Choice   Choice         `json:"choice"` // why that backend
 	Argv     []string       `json:"argv"`
 	Root     string         `json:"root"`    // host, scratch, dir or tar
 	Network  string         `json:"network"` // none or host
@@ -41,7 +42,7 @@ type Limit struct {
 // no lease, starts nothing and writes nothing, so the actor's number and host
 // ids are those of the first actor of the first lease. Its errors are Start's.
 func Explain(s Spec, o Options) (*Explanation, error) {
-	h := &Host{one: o.Only != nil}
+	h := &Host{one: o.Only != nil, looks: true}
 	var sub native.Options
 	var err error
 	if namespaces.Privileged() {
@@ -61,7 +62,7 @@ func Explain(s Spec, o Options) (*Explanation, error) {
 	}
 	r.imagine(h)
 	e := &Explanation{
-		Schema: ExplainSchema, Backend: r.backend.Name(), Argv: s.Argv, Root: s.Root.Kind.String(), Network: s.network(),
+		Schema: ExplainSchema, Backend: r.backend.Name(), Choice: r.choice, Argv: s.Argv, Root: s.Root.Kind.String(), Network: s.network(),
 		Limits: r.explainLimits(h), Missing: append([]Missing{}, r.missing...),
 	}
 	if r.native() {

@@ -30,6 +30,7 @@ type Report struct {
 	Schema    string    `json:"schema"`
 	Actor     ActorID   `json:"actor"`
 	Backend   string    `json:"backend"`
+	Choice    Choice    `json:"choice"`
 	Isolation Isolation `json:"isolation"`
 	Exit      Exit      `json:"exit"`
 	Usage     Usage     `json:"usage"`

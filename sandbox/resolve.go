@@ -45,6 +45,7 @@ type resolved struct {
 	spec    Spec
 	request spawn.Request
 	backend spawn.Backend
+	choice  Choice
 	limits  Limits // every field a number: 0 is no limit from here on
 	cgroup  cgroup.Limits
 	missing []Missing
@@ -65,17 +66,15 @@ func (r *resolved) lacks(what string) bool {
 	return slices.ContainsFunc(r.missing, func(m Missing) bool { return m.What == what })
 }
 
-// resolve decides everything about s, once.
-func (h *Host) resolve(s Spec) (*resolved, error) {
-	r := &resolved{spec: s, limits: s.Limits}
+const bestEffortHint = "; with --best-effort it runs without, and the report says so"
+
+// resolveOn decides everything about s on a backend.
+func (h *Host) resolveOn(s Spec, b spawn.Backend) (*resolved, error) {
+	r := &resolved{spec: s, limits: s.Limits, backend: b}
 	if len(s.Argv) == 0 || s.Argv[0] == "" {
 		return nil, fmt.Errorf("%w: no program given", ErrSpec)
 	}
-	var err error
-	if r.backend, err = h.Backend(s.Backend); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
-	}
-	err = s.Root.Check()
+	err := s.Root.Check()
 	for _, m := range s.Mounts {
 		err = errors.Join(err, m.Check())
 	}
@@ -100,8 +99,13 @@ func (h *Host) resolve(s Spec) (*resolved, error) {
 	if err := r.walls(h); err != nil {
 		return nil, err
 	}
+	if c, ok := b.(interface{ Check(*spawn.Request) error }); ok {
+		if err := c.Check(&r.request); err != nil {
+			return nil, err
+		}
+	}
 	if len(r.refused) > 0 {
-		return nil, fmt.Errorf("%w: %s; with --best-effort it runs without, and the report says so", ErrUnenforceable, strings.Join(r.refused, "; "))
+		return nil, fmt.Errorf("%w: %s"+bestEffortHint, ErrUnenforceable, strings.Join(r.refused, "; "))
 	}
 	return r, nil
 }

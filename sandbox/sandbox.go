@@ -42,6 +42,10 @@ type Host struct {
 	noCgroup error // why there is no tree
 	ids      ids
 	backends map[string]spawn.Backend
+	looks    bool // it only explains: nothing is started, not to probe either
+
+	probing sync.Mutex
+	probed  map[string]error // by backend: why it does not work here
 
 	mu      sync.Mutex
 	closed  bool
@@ -105,7 +109,7 @@ func Open(o Options) (*Host, error) {
 func (h *Host) prestart(s *Spec, b *native.Backend) {
 	r := &resolved{spec: *s}
 	switch err := r.identity(h); {
-	case s.Backend != "" && s.Backend != "native":
+	case s.Backend != "" && s.Backend != "native" || s.Isolation != "":
 	case err != nil || native.Bound(&r.request):
 		b.Prestart(nil)
 	default:
@@ -157,7 +161,7 @@ func (h *Host) Backend(name string) (spawn.Backend, error) {
 	if b := h.backends[name]; b != nil {
 		return b, nil
 	}
-	return nil, fmt.Errorf("unknown backend %q: want native or process", name)
+	return nil, fmt.Errorf("unknown backend %q: want native, process or auto", name)
 }
 
 // Close cancels every actor that is left, waits until they are gone, and

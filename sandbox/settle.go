@@ -17,7 +17,7 @@ import (
 // measure fills in the report but for the verdict, while the cgroup can be asked.
 func (a *Process) measure(exit spawn.Exit, wall time.Duration) cgroup.Events {
 	r, rep := a.res, &a.report
-	rep.Schema, rep.Backend = ReportSchema, r.backend.Name()
+	rep.Schema, rep.Backend, rep.Choice = ReportSchema, r.backend.Name(), r.choice
 	rep.Actor = ActorID{a.id, r.spec.name()}
 	rep.Isolation.Missing = append([]Missing{}, r.missing...)
 	if rep.Isolation.Enforced == nil {
@@ -156,12 +156,15 @@ func SpawnFailure(s *Spec, err error) *Report {
 			e.Code = 127
 		}
 	}
-	backend := s.Backend
-	if backend == "" {
+	backend, choice := s.Backend, Choice{Floor: s.Isolation, Why: "nothing was started"}
+	switch {
+	case backend == "" && s.Isolation != "":
+		backend = Auto
+	case backend == "":
 		backend = "native"
 	}
 	return &Report{
-		Schema: ReportSchema, Actor: ActorID{Name: s.name()}, Backend: backend, Exit: e,
+		Schema: ReportSchema, Actor: ActorID{Name: s.name()}, Backend: backend, Choice: choice, Exit: e,
 		Isolation: Isolation{Enforced: []string{}, Missing: []Missing{}, Network: s.network()},
 		Spawn:     SpawnTime{Phases: []Phase{}},
 	}

@@ -14,6 +14,7 @@ package spawn
 import (
 	"context"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -173,6 +174,35 @@ const (
 // Features maps a feature to nil where the backend holds it here, or to why
 // not (*Gate). A feature that is absent from the map is not this backend's.
 type Features map[Feature]error
+
+// Optional are the features without which a backend still starts programs.
+var Optional = []Feature{Landlock, TwoIDs, TimeNS, Terminal}
+
+// Hold is why not all of want are held, a *Gate; nil: they are. Without any it
+// is about all that a backend needs to start programs.
+func (f Features) Hold(want ...Feature) error {
+	if len(f) == 0 {
+		return &Gate{Feature: "spawn", Observed: "the backend says nothing of this host"}
+	}
+	if len(want) == 0 {
+		for name := range f {
+			if !slices.Contains(Optional, name) {
+				want = append(want, name)
+			}
+		}
+		slices.Sort(want)
+	}
+	for _, name := range want {
+		err, known := f[name]
+		if !known {
+			err = &Gate{Feature: name, Observed: "it is not this backend's", Remedy: "use one that has it"}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Resource names for Rlimit.
 const (

@@ -53,7 +53,11 @@ func (o *runOptions) printExplanation(e *sandbox.Explanation, out io.Writer) err
 		return json.NewEncoder(out).Encode(e)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q by the %s backend, root %s, network %s\n\nLimits\n", e.Argv, e.Backend, e.Root, e.Network)
+	fmt.Fprintf(&b, "%q by the %s backend, root %s, network %s\n%s: %s\n", e.Argv, e.Backend, e.Root, e.Network, e.Backend, e.Choice.Why)
+	for _, p := range e.Choice.Passed {
+		fmt.Fprintf(&b, "not %s: %s\n", p.Backend, p.Reason)
+	}
+	b.WriteString("\nLimits\n")
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, l := range e.Limits {
 		value, by := l.Value, l.By

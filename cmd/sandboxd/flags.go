@@ -60,7 +60,9 @@ Identity
   --time-ns             clocks of its own that start at zero
 
 Walls
-  --backend NAME        native (default) or process
+  --isolation FLOOR     least boundary: process, namespace, kernel or vm; picks the
+                        cheapest backend that reaches it and holds the rest
+  --backend NAME        native (default), process or auto (by --isolation, or namespace)
   --seccomp default|kill  a forbidden system call fails with EPERM, or ends the program
   --best-effort         run without what this host cannot enforce; the report lists it
 
@@ -189,6 +191,7 @@ func (o *runOptions) flags(verb string) *flag.FlagSet {
 	})
 	f.BoolVar(&s.TimeNS, "time-ns", false, "")
 	f.Func("backend", "", word(&s.Backend))
+	f.Func("isolation", "", word((*string)(&s.Isolation)))
 	f.Func("seccomp", "", func(v string) error {
 		if v != "default" && v != "kill" {
 			return fmt.Errorf("%q is neither default nor kill", v)

@@ -165,6 +165,10 @@ func (o *runOptions) phases(r *sandbox.Report, errs io.Writer) {
 		fmt.Fprintf(errs, " %s %v", p.Name, p.Took.Round(time.Microsecond))
 	}
 	fmt.Fprintf(errs, "\nsandboxd: enforced: %s\n", strings.Join(r.Isolation.Enforced, " "))
+	fmt.Fprintf(errs, "sandboxd: backend %s: %s\n", r.Backend, r.Choice.Why)
+	for _, p := range r.Choice.Passed {
+		fmt.Fprintf(errs, "sandboxd: not %s: %s\n", p.Backend, p.Reason)
+	}
 	for _, m := range r.Isolation.Missing {
 		fmt.Fprintf(errs, "sandboxd: missing: %s: %s\n", m.What, m.Reason)
 	}

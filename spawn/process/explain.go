@@ -11,7 +11,7 @@ import (
 // anew for each spawn, the nonce and the name of the socket, stands in as zeros.
 // Of r's descriptors only their number counts; they may be nil inside their slices.
 func (b *Backend) Explain(r *spawn.Request) ([]plan.Section, error) {
-	if err := refuse(r); err != nil {
+	if err := b.Check(r); err != nil {
 		return nil, err
 	}
 	socket := filepath.Join(r.Private, "peer-0000000000000000.sock")

@@ -50,8 +50,11 @@ func (b *Backend) Name() string { return "process" }
 // Start implements spawn.Backend. Request.Private must be an empty directory
 // that belongs to the program's host ids; the socket is made in it.
 func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, error) {
-	if err := refuse(r); err != nil {
+	if err := b.Check(r); err != nil {
 		return nil, err
+	}
+	if r.Private == "" {
+		return nil, errors.New("process: Request.Private is empty")
 	}
 	l, epoch, err := b.get()
 	if err != nil {
@@ -94,8 +97,8 @@ func told(r *spawn.Request, socket string) *spawn.Request {
 	return &with
 }
 
-// refuse says no to what takes a namespace.
-func refuse(r *spawn.Request) error {
+// Check says no to what takes a namespace.
+func (b *Backend) Check(r *spawn.Request) error {
 	no := func(f spawn.Feature, what string) error {
 		return &spawn.Gate{Feature: f, Observed: "the process backend has no namespaces, so it cannot " + what, Remedy: "use --backend native"}
 	}
@@ -108,8 +111,6 @@ func refuse(r *spawn.Request) error {
 		return no(spawn.NetNS, "enter a network namespace")
 	case r.TimeNS:
 		return no(spawn.TimeNS, "change clocks")
-	case r.Private == "":
-		return errors.New("process: Request.Private is empty")
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func backends(f *Facts) []Finding {
 		for _, feature := range slices.Sorted(maps.Keys(answers)) {
 			key := spawn.Feature(feature)
 			bad, unlocks := Missing, name
-			if slices.Contains(optional, key) {
+			if slices.Contains(spawn.Optional, key) {
 				bad = Weak
 				if flag := flags[key]; flag != "" {
 					unlocks = flag

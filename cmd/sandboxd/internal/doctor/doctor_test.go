@@ -197,7 +197,7 @@ func TestWorks(t *testing.T) {
 		f := good()
 		f.Backends["native"][string(feature)] = Answer{Observed: "no"}
 		want := false
-		for _, o := range optional {
+		for _, o := range spawn.Optional {
 			want = want || o == feature
 		}
 		if got := Judge(f).Works; got != want {

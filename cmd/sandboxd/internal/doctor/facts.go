@@ -55,13 +55,10 @@ type SubIDs struct {
 	Error string
 }
 
-// optional features are those without which a backend still starts programs.
-var optional = []spawn.Feature{spawn.Landlock, spawn.TwoIDs, spawn.TimeNS, spawn.Terminal}
-
 func (f *Facts) works(backend string) bool {
 	answers := f.Backends[backend]
 	for name, a := range answers {
-		if !a.ok() && !slices.Contains(optional, spawn.Feature(name)) {
+		if !a.ok() && !slices.Contains(spawn.Optional, spawn.Feature(name)) {
 			return false
 		}
 	}
