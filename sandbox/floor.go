@@ -97,7 +97,7 @@ func (h *Host) resolve(s Spec) (*resolved, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
 	}
-	c := Choice{Isolation: floorOf(b.Name()), Floor: s.Isolation, Why: "it was named"}
+	c := Choice{Isolation: Reaches(b.Name()), Floor: s.Isolation, Why: "it was named"}
 	if s.Backend == "" {
 		c.Why = "it is the default"
 	}
@@ -111,7 +111,8 @@ func (h *Host) resolve(s Spec) (*resolved, error) {
 	return r, err
 }
 
-func floorOf(backend string) Floor {
+// Reaches is the highest floor that a backend reaches, "" if there is no such backend.
+func Reaches(backend string) Floor {
 	for _, l := range ladder {
 		if l.name == backend {
 			return l.is

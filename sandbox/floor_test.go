@@ -160,7 +160,7 @@ func TestLadder(t *testing.T) {
 		t.Errorf("%d rungs for %d backends", len(ladder), len(h.backends))
 	}
 	for i, l := range ladder {
-		if h.backends[l.name] == nil || floorOf(l.name) != l.is || i > 0 && !l.is.reaches(ladder[i-1].is) {
+		if h.backends[l.name] == nil || Reaches(l.name) != l.is || i > 0 && !l.is.reaches(ladder[i-1].is) {
 			t.Errorf("rung %+v", l)
 		}
 	}

@@ -149,7 +149,7 @@ func (s *Suite) Run(ctx context.Context) (*Matrix, error) {
 			return nil, err
 		}
 		held := b.Probe(ctx)
-		if err := cannot(held); err != nil {
+		if err := held.Hold(); err != nil {
 			if s.options.Backends != nil {
 				return nil, fmt.Errorf("the backend %s does not work here: %w", col.backend, err)
 			}
@@ -166,7 +166,11 @@ func (s *Suite) Run(ctx context.Context) (*Matrix, error) {
 		}
 	}
 	if len(cols) == 0 {
-		return nil, errors.New("no backend works here; see sandboxd doctor")
+		err := errors.New("no backend works here; see sandboxd doctor")
+		for _, s := range m.Skipped {
+			err = fmt.Errorf("%w; %s: %s", err, s.Backend, s.Why)
+		}
+		return nil, err
 	}
 	chosen := choose(s.options.Only)
 	for i := range chosen {
@@ -188,16 +192,6 @@ func (s *Suite) Run(ctx context.Context) (*Matrix, error) {
 		return m, s.neighbours(ctx, m, chosen)
 	}
 	return m, nil
-}
-
-// cannot is why a backend does not start programs here.
-func cannot(f spawn.Features) error {
-	for _, must := range []spawn.Feature{spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.KillWhole} {
-		if err, known := f[must]; !known || err != nil {
-			return errors.Join(fmt.Errorf("it does not hold %s", must), err)
-		}
-	}
-	return nil
 }
 
 // cell runs a case on a backend.

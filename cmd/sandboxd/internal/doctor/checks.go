@@ -93,6 +93,28 @@ var whys = map[spawn.Feature]string{
 // flags need an optional feature.
 var flags = map[spawn.Feature]string{spawn.TimeNS: "--time-ns", spawn.Terminal: "-t"}
 
+// matrix is every feature with what became of it on every backend.
+func matrix(f *Facts) (rows []Ability) {
+	for _, feature := range slices.Sorted(maps.Keys(whys)) {
+		held := map[string]State{}
+		for name, answers := range f.Backends {
+			switch a, known := answers[string(feature)]; {
+			case !known:
+			case a.ok():
+				held[name] = OK
+			case slices.Contains(spawn.Optional, feature):
+				held[name] = Weak
+			default:
+				held[name] = Missing
+			}
+		}
+		if len(held) > 0 {
+			rows = append(rows, Ability{string(feature), whys[feature], held})
+		}
+	}
+	return rows
+}
+
 func backends(f *Facts) []Finding {
 	var all []Finding
 	for _, name := range slices.Sorted(maps.Keys(f.Backends)) {

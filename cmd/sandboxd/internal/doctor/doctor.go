@@ -46,6 +46,14 @@ type Report struct {
 	Works    bool      `json:"works"`   // the default backend starts programs here
 	Backend  string    `json:"backend"` // the default one
 	Findings []Finding `json:"findings"`
+	Matrix   []Ability `json:"matrix"`
+}
+
+// Ability is one row of the matrix of backends.
+type Ability struct {
+	Name string           `json:"name"` // a feature
+	Why  string           `json:"why"`  // what it is good for
+	Held map[string]State `json:"held"` // by backend: ok, weak or missing; one that it is not in has no such thing
 }
 
 // Judge runs all checks.
@@ -54,5 +62,6 @@ func Judge(f *Facts) *Report {
 	for _, check := range checks {
 		r.Findings = append(r.Findings, check(f)...)
 	}
+	r.Matrix = matrix(f)
 	return r
 }

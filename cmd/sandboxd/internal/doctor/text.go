@@ -5,6 +5,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"sandboxd/sandbox"
 )
 
 // Text prints a report for people: what is not well first, then the rest in short.
@@ -27,12 +29,52 @@ func Text(w io.Writer, r *Report) error {
 			tell(&b, same)
 		}
 	}
+	names := r.matrix(&b)
 	b.WriteString("\nAll checks\n")
 	for _, f := range r.Findings {
+		if backend, _, _ := strings.Cut(f.Name, "/"); slices.Contains(names, backend) {
+			continue // the matrix has it
+		}
 		fmt.Fprintf(&b, "  %-8s%-26s %s\n", f.State, f.Name, f.brief())
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// matrix prints what each backend holds, and returns their names.
+func (r *Report) matrix(b *strings.Builder) (names []string) {
+	for _, row := range r.Matrix {
+		for name := range row.Held {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	slices.Sort(names)
+	fmt.Fprintf(b, "\nBackends (-: not this one's)\n  %-17s", "")
+	for _, name := range names {
+		fmt.Fprintf(b, "%-10s", name)
+	}
+	fmt.Fprintf(b, "\n  %-17s", "--isolation")
+	for _, name := range names {
+		fmt.Fprintf(b, "%-10s", sandbox.Reaches(name))
+	}
+	b.WriteString(" the highest floor that it reaches\n")
+	for _, row := range r.Matrix {
+		fmt.Fprintf(b, "  %-17s", row.Name)
+		for _, name := range names {
+			state := row.Held[name]
+			if state == "" {
+				state = "-"
+			}
+			fmt.Fprintf(b, "%-10s", state)
+		}
+		fmt.Fprintf(b, " %s\n", row.Why)
+	}
+	return names
 }
 
 // group puts findings together that have one cause and one remedy.
