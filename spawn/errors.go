@@ -91,6 +91,8 @@ func (e *StepError) hint() string {
 		return "the root has a symbolic link where the sandbox mounts its own; replace it by a directory"
 	case is(plan.Rlimit, syscall.EPERM):
 		return "above this process's own hard limit, which only CAP_SYS_RESOURCE may raise"
+	case is(plan.Chdir, syscall.ELOOP):
+		return "the working directory is a link in /proc to something open, or links in a circle; name the directory itself"
 	case is(plan.Chdir, syscall.EACCES):
 		return "the sandboxed user may not enter the working directory"
 	case is(plan.Chdir, syscall.ENOENT, syscall.ENOTDIR):

@@ -21,6 +21,7 @@ var failTests = []test{
 	{"NotFound", "", testNotFound},
 	{"NotExecutable", "", testNotExecutable},
 	{"BadDir", "", testBadDir},
+	{"DirByDescriptor", "", testDirByDescriptor},
 	{"BadArgv", "", testBadArgv},
 	{"BootDeath", "", testBootDeath},
 	{"ContextOver", "", testContextOver},
@@ -73,6 +74,19 @@ func testBadDir(t *testing.T, s *suite) {
 		wantStep(t, err, errno, false)
 		if err != nil && !strings.Contains(err.Error(), dir) {
 			t.Errorf("the error does not name %s: %v", dir, err)
+		}
+	}
+}
+
+// The working directory is never one that the init has open: it may lie outside
+// of the root, and then ".." leads to all of the host.
+func testDirByDescriptor(t *testing.T, s *suite) {
+	b := s.open(t)
+	for fd := range 40 {
+		dir := fmt.Sprintf("/proc/self/fd/%d", fd)
+		_, err := s.try(t, bounded(t), b, func(r *spawn.Request) { r.Dir = dir }, "true")
+		if step, ok := errors.AsType[*spawn.StepError](err); !ok || step.Step != plan.Chdir {
+			t.Errorf("in %s: %v, want a refusal to go there", dir, err)
 		}
 	}
 }

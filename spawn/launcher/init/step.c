@@ -149,6 +149,14 @@ static long do_pivot(struct ctx *c, struct step *s) {
 	return r ? r : sys(__NR_chdir, "/");
 }
 
+// A magic link of /proc would lead out of the root, by a directory that is open here and nowhere below it.
+static long do_chdir(struct step *s) {
+	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS};
+	long fd = sys(__NR_openat2, AT_FDCWD, s->s[0], &how, sizeof how), r = fd < 0 ? fd : sys(__NR_fchdir, fd);
+	sys(__NR_close, fd);
+	return fd == -ENOSYS ? sys(__NR_chdir, s->s[0]) : r; // before Linux 5.6, on which no root is ours
+}
+
 static long do_listen(struct ctx *c, struct step *s) {
 	struct sockaddr_un a = {.sun_family = AF_UNIX_};
 	if (s->len[0] >= sizeof a.sun_path) return -ENAMETOOLONG;
@@ -414,7 +422,7 @@ static long step(struct ctx *c, struct step *s) {
 	case TTY: return do_tty(c, s);
 	case STDIO: return do_stdio(c, s);
 	case SETSID: r = sys(__NR_setsid); return r < 0 ? r : n[0] ? sys(__NR_ioctl, 0, 0x540E /* TIOCSCTTY */, 0) : 0;
-	case CHDIR: return sys(__NR_chdir, s->s[0]);
+	case CHDIR: return do_chdir(s);
 	case SECUREBITS: return sys(__NR_prctl, PR_SET_SECUREBITS, n[0], 0, 0, 0);
 	case DROP_BOUNDING: return do_drop_bounding();
 	case DROP_CAPS: return do_drop_caps();
