@@ -37,6 +37,12 @@ func Serve(args []string) int {
 	}
 	role, args := args[0], args[1:]
 	if role == "wait" { // a process to be attacked
+		if len(args) > 0 { // with a file at home
+			fmt.Println(os.Getenv("HOME"))
+			if err := os.WriteFile(os.Getenv("HOME")+"/"+args[0], []byte("mine"), 0o666); err != nil {
+				return 1
+			}
+		}
 		fmt.Println("ready")
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		return 0

@@ -444,6 +444,11 @@ func leakCases() []Case {
 				return os.Mkdir(d, 0o755)
 			},
 		},
+		{
+			ID: "leak/neighbour-home", Says: "read a file in the home of another actor", Want: "ENOENT|EACCES", NoControl: "a process outside has a home that is no actor's",
+			Attack: func(args []string) error { return reads(args[0]) },
+			Stage:  func(s *stage) error { return s.neighbour("of-the-neighbour") },
+		},
 		fact("leak/cgroup", "learn its cgroup's path on the host", "", "none", func() error {
 			b, err := os.ReadFile("/proc/self/cgroup")
 			if err != nil {

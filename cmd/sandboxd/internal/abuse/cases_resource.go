@@ -1,6 +1,7 @@
 package abuse
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -80,8 +81,35 @@ func resourceCases() []Case {
 				return unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
 			})
 		}),
-		bomb("resource/memory-tmp", "take memory by files in /tmp", oom, memory, roomy, func() error { return write(home("hog"), 160*mib) }),
+		bomb("resource/memory-tmp", "take memory by files in /tmp", oom, memory, roomy, func() error {
+			var fs unix.Statfs_t
+			if err := unix.Statfs(home(""), &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
+				return errors.Join(err, word("on disk"))
+			}
+			return write(home("hog"), 160*mib)
+		}),
 		bomb("resource/memory-shm", "take memory by files in /dev/shm", oom, memory, roomy, func() error { return write("/dev/shm/hog", 160*mib) }),
+		bomb("resource/memory-sockets", "take memory by what waits in sockets", oom, memory, roomy, func() error {
+			size := 64 << 10
+			b := make([]byte, size)
+			for held := 0; held < 100*mib; {
+				pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+				if err != nil {
+					return err
+				}
+				for {
+					n, err := unix.Write(pair[0], b)
+					if err == unix.EAGAIN {
+						break
+					}
+					if err != nil {
+						return err
+					}
+					held += n
+				}
+			}
+			return nil
+		}),
 		bomb("resource/disk", "fill the disk", "disk", func(l *sandbox.Limits) { l.Disk = 8 * mib }, func(l *sandbox.Limits) { l.Disk = 64 * mib }, func() error { return write(home("fill"), 16*mib) }),
 		bomb("resource/inodes", "fill the disk with empty files", "disk", func(l *sandbox.Limits) { l.DiskInodes = 100 }, func(l *sandbox.Limits) { l.DiskInodes = 1000 }, func() error {
 			for i := range 200 {

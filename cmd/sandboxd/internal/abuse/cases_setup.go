@@ -53,7 +53,7 @@ func trap(id, says, ref string, lay func(root, host string, s *sandbox.Spec) err
 					return "", err
 				}
 			}
-			spec.User, spec.Hostname, spec.Env = nil, "", nil
+			spec.User, spec.Hostname, spec.Env, spec.Dir = nil, "", nil, ""
 			for i := range spec.Mounts {
 				spec.Mounts[i].Source, spec.Mounts[i].Target = host, "/data"
 			}
@@ -158,6 +158,11 @@ func setupCases() []Case {
 		trap("setup/mount-proc", "let the host's /proc in", "CVE-2025-52881", spec(func(s *sandbox.Spec) { s.Mounts = []rootfs.Mount{{Source: "/proc", Target: "/data"}} })),
 		trap("setup/mount-sys", "let the host's /sys in", "CVE-2022-0492", spec(func(s *sandbox.Spec) { s.Mounts = []rootfs.Mount{{Source: "/sys", Target: "/data", Writable: true}} })),
 		trap("setup/mount-dots", "a mount target that climbs out", "CVE-2021-30465", spec(func(s *sandbox.Spec) { s.Mounts = []rootfs.Mount{{Source: "/usr", Target: "/data/../../etc"}} })),
+		{ID: "setup/directory", Says: "a working directory that leads to one that the init has open, by its name and by a link in the root", Ref: "CVE-2024-21626", Want: "refused", Run: directory},
+		{
+			ID: "setup/mount-race", Says: "swap a mount's target for a link to the host, again and again, while sandboxes start", Ref: "CVE-2021-30465", Want: "contained",
+			NoControl: "what it looks for is a mount or a file outside, which a right sandbox never makes", Run: mountRace,
+		},
 		trap("setup/user", "a user id that is none", "CVE-2026-30892", spec(func(s *sandbox.Spec) { s.User = &sandbox.User{UID: -1, GID: 1 << 33} })),
 		trap("setup/hostname", "a host name with a second line", "CVE-2022-0811", spec(func(s *sandbox.Spec) { s.Hostname = "a\nkernel.core_pattern=|/x" })),
 		trap("setup/environment", "a variable without a name", "", spec(func(s *sandbox.Spec) { s.Env = []string{"=x"} })),
@@ -175,6 +180,100 @@ func setupCases() []Case {
 			return errors.Join(err, f.Close())
 		}),
 	}
+}
+
+// directory starts sandboxes in whatever directories their init may have open.
+func directory(s *stage) (string, error) {
+	root := filepath.Join(s.dir, "root")
+	for _, d := range []string{"proc", "sys", "dev", "tmp", "home", "etc"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			return "", err
+		}
+	}
+	for fd := 3; fd < 32; fd++ {
+		spec := s.this("started")
+		spec.Dir = fmt.Sprintf("/proc/self/fd/%d", fd)
+		link := fmt.Sprintf("/link%d", fd)
+		if err := os.Symlink(spec.Dir, filepath.Join(root, link)); err != nil {
+			return "", err
+		}
+		linked := spec
+		linked.Dir, linked.Root = link, rootfs.Source{Kind: rootfs.Dir, Path: root}
+		for _, spec := range []sandbox.Spec{spec, linked} {
+			if s.control {
+				spec.Dir = "/tmp"
+			}
+			if got, err := s.start(spec); got != "refused" || err != nil {
+				return got, err
+			}
+		}
+	}
+	return "refused", nil
+}
+
+// mountRace starts sandboxes with a mount below a directory in which the target
+// is swapped all the time.
+func mountRace(s *stage) (string, error) {
+	data, other, host := filepath.Join(s.dir, "data"), filepath.Join(s.dir, "other"), filepath.Join(s.dir, "host")
+	sub, spare := filepath.Join(data, "sub"), filepath.Join(data, "spare")
+	err := errors.Join(os.Mkdir(data, 0o777), os.Mkdir(other, 0o755), os.Mkdir(host, 0o777), os.Mkdir(sub, 0o755), os.Symlink(host, spare))
+	if err != nil {
+		return "", err
+	}
+	before, err := listing(host)
+	if err != nil {
+		return "", err
+	}
+	stop, stopped := make(chan struct{}), make(chan int)
+	go func() {
+		swaps := 0
+		for {
+			select {
+			case <-stop:
+				stopped <- swaps
+				return
+			default:
+			}
+			if unix.Renameat2(unix.AT_FDCWD, sub, unix.AT_FDCWD, spare, unix.RENAME_EXCHANGE) == nil {
+				swaps++
+			}
+		}
+	}()
+	spec := s.this("started")
+	spec.Mounts = []rootfs.Mount{{Source: data, Target: "/data", Writable: true}, {Source: other, Target: "/data/sub", Writable: true}}
+	started, refused := 0, 0
+	for range 40 {
+		got, serr := s.start(spec)
+		switch err = errors.Join(err, serr); got {
+		case Through:
+			started++
+		case "refused":
+			refused++
+		default:
+			err = errors.Join(err, fmt.Errorf("a sandbox ended by %q", got))
+		}
+	}
+	close(stop)
+	swaps := <-stopped
+	if err != nil {
+		return "", err
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	after, err := listing(host)
+	switch {
+	case err != nil:
+		return "", err
+	case after != before || strings.Contains(string(mounts), s.dir):
+		return Through, nil
+	case swaps < 100:
+		return "", fmt.Errorf("only %d swaps during %d starts", swaps, started+refused)
+	case started == 0:
+		return "refused", nil
+	}
+	return "contained", nil
 }
 
 // shout is a program that says bytes instead of hello, and waits.

@@ -101,12 +101,13 @@ func (s *stage) bystanderGone() bool {
 }
 
 // neighbour is another actor of the same backend, to be attacked.
-func (s *stage) neighbour() error {
-	spec := s.this("wait")
+func (s *stage) neighbour(args ...string) error {
+	spec := s.this(append([]string{"wait"}, args...)...)
 	r, w := io.Pipe()
 	spec.Stdin = r
 	ready := make(chan struct{})
-	spec.Stdout = &notice{to: ready}
+	said := &notice{to: ready}
+	spec.Stdout = said
 	p, err := s.suite.host.Start(s.ctx, spec)
 	if err != nil {
 		return err
@@ -116,6 +117,11 @@ func (s *stage) neighbour() error {
 	case <-ready:
 	case <-p.Gone():
 		return errors.New("the neighbour ended")
+	}
+	if len(args) > 0 { // it is about a file in its home
+		home, _, _ := strings.Cut(said.all, "\n")
+		s.args = []string{home + "/" + args[0]}
+		return nil
 	}
 	init := p.PID()
 	kids, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", init, init))
@@ -127,13 +133,18 @@ func (s *stage) neighbour() error {
 	return nil
 }
 
-// notice closes a channel at the first write.
-type notice struct{ to chan struct{} }
+// notice closes a channel when somebody has said that it is ready.
+type notice struct {
+	to  chan struct{}
+	all string
+}
 
 func (n *notice) Write(b []byte) (int, error) {
 	if n.to != nil {
-		close(n.to)
-		n.to = nil
+		if n.all += string(b); strings.HasSuffix(n.all, "ready\n") {
+			close(n.to)
+			n.to = nil
+		}
 	}
 	return len(b), nil
 }

@@ -77,7 +77,7 @@ func Open(o Options) (_ *Suite, err error) {
 		return nil, err
 	}
 	if abi, err := landlock.ABI(); err == nil {
-		s.held["landlock"], s.held["landlock-scopes"] = true, abi >= 6
+		s.held["landlock-truncate"], s.held["landlock-scopes"] = abi >= 3, abi >= 6
 	}
 	s.held["root"], s.held["exec-seals"] = namespaces.Privileged(), execSeals()
 	if host, err := cgroup.Detect(); err == nil {
