@@ -173,10 +173,13 @@ func hostFile(id, says string, try func(string) error) Case {
 	}
 }
 
+// unmapped is what becomes of a mount, as root, from a file system without id-mapped mounts.
+const unmapped = "; without idmapped-mounts: refused"
+
 // inMount is a case about a directory of the host that was let in.
 func inMount(id, says string, writable bool, want string, try func(string) error) Case {
 	return Case{
-		ID: id, Says: says, Want: want, OnHost: true,
+		ID: id, Says: says, Want: want + unmapped, OnHost: true,
 		Attack: func(args []string) error { return try(args[0]) },
 		Stage: func(s *stage) error {
 			d, secret := filepath.Join(s.dir, "data"), filepath.Join(s.dir, "secret")

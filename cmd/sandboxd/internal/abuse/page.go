@@ -16,7 +16,8 @@ works where the wall is not.
 
 A cell has the outcomes of which one is expected: an errno, the reason in the report, or a word. ` + "`OK`" + ` means that nothing
 stops it: no boundary, and the text says why. *Without* says what is so on a host that lacks something: ` + "`own-ids`" + ` (for an ordinary
-user without subordinate ids the init and the program are that user), ` + "`landlock-scopes`" + ` (a kernel before 6.12), ` + "`landlock-truncate`" + ` (before 6.2), ` + "`exec-seals`" + ` (before 6.3), ` + "`cgroup-memory`" + ` and the like (no such controller, or none
+user without subordinate ids the init and the program are that user), ` + "`landlock-scopes`" + ` (a kernel before 6.12), ` + "`landlock-truncate`" + ` (before 6.2), ` + "`exec-seals`" + ` (before 6.3), ` + "`idmapped-mounts`" + ` (TMPDIR
+on tmpfs before 6.3), ` + "`cgroup-memory`" + ` and the like (no such controller, or none
 delegated).
 `)
 	cols := columns()

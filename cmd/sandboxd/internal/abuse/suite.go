@@ -16,9 +16,11 @@ import (
 
 	"sandboxd/namespaces"
 	"sandboxd/namespaces/landlock"
+	"sandboxd/rootfs"
 	"sandboxd/sandbox"
 	"sandboxd/sandbox/cgroup"
 	"sandboxd/spawn"
+	"sandboxd/spawn/plan"
 )
 
 // Options of a Suite.
@@ -172,6 +174,15 @@ func (s *Suite) Run(ctx context.Context) (*Matrix, error) {
 		}
 		return nil, err
 	}
+	if slices.Contains(m.Backends, "native") {
+		spec := (&stage{backend: "native"}).this("started")
+		spec.Mounts = []rootfs.Mount{{Source: s.dir, Target: "/data"}}
+		p, err := s.host.Start(ctx, spec)
+		if err == nil {
+			_, err = p.Wait(ctx)
+		}
+		s.held["idmapped-mounts"] = !cannotMap(err)
+	}
 	chosen := choose(s.options.Only)
 	for i := range chosen {
 		c := &chosen[i]
@@ -255,7 +266,7 @@ func (s *Suite) attack(ctx context.Context, c *Case, backend string, opened func
 	p, err := s.host.Start(ctx, spec)
 	if err != nil {
 		s.note(err)
-		if errors.Is(err, sandbox.ErrUnenforceable) || refusedByGate(err) {
+		if errors.Is(err, sandbox.ErrUnenforceable) || refusedByGate(err) || cannotMap(err) {
 			return "refused", nil
 		}
 		return "", err
@@ -283,6 +294,12 @@ func (s *Suite) attack(ctx context.Context, c *Case, backend string, opened func
 		got = c.Judge(st, got, r)
 	}
 	return got, nil
+}
+
+// cannotMap tells whether it is about the file system that the suite's directory is on.
+func cannotMap(err error) bool {
+	step, ok := errors.AsType[*spawn.StepError](err)
+	return ok && step.Step == plan.Idmap && step.Errno == unix.EINVAL
 }
 
 func refusedByGate(err error) bool {
