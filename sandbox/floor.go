@@ -211,8 +211,7 @@ func (h *Host) none(s Spec, tried []Passed) error {
 	if !strongest.is.reaches(s.Isolation) {
 		e.Tried = append(e.Tried, Passed{"others", fmt.Sprintf("this build has none that reaches %s; %s is its strongest", s.Isolation, strongest.name)})
 	}
-	for i := len(ladder) - 1; i >= 0; i-- { // the strongest first
-		l := ladder[i]
+	for _, l := range slices.Backward(ladder) { // the strongest first
 		if l.is.reaches(s.Isolation) && s.Backend == Auto {
 			continue // it was tried
 		}
