@@ -49,6 +49,10 @@ type Options struct {
 	Netns      bool    // do plan.NetnsStart first of all; not with MapIDs, which leaves it without capabilities at first
 	// MapIDs, when set, writes the maps of a process instead of us: newuidmap(1) does, for ranges that we may not write.
 	MapIDs func(pid int) error
+	// Program, if not nil, is started in place of the minimal init, with Argv: a program that calls Serve. It takes
+	// Spawn.Job in place of Prepare, and no Run.
+	Program *os.File
+	Argv    []string
 }
 
 // Launcher is a running launcher. Its methods may be called concurrently.
@@ -71,7 +75,10 @@ type Launcher struct {
 
 // Start starts a launcher. Close it to end it and everything below it.
 func Start(o Options) (*Launcher, error) {
-	img, err := image()
+	img, err := o.Program, error(nil)
+	if img == nil {
+		img, err = image()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +141,12 @@ func (l *Launcher) own(img *os.File, null, ctl int, o Options, started chan<- er
 	if o.MapIDs == nil && o.Namespaces&unix.CLONE_NEWUSER != 0 {
 		attr.Sys.UidMappings, attr.Sys.GidMappings = sysMaps(o.UIDs), sysMaps(o.GIDs)
 	}
-	pid, _, err := syscall.StartProcess("/proc/self/fd/4", []string{"sandboxd-launcher", mode}, attr)
+	argv := []string{"sandboxd-launcher", mode}
+	if o.Program != nil {
+		argv = o.Argv
+		attr.Sys.Pdeathsig = syscall.SIGKILL // which the minimal init asks for itself
+	}
+	pid, _, err := syscall.StartProcess("/proc/self/fd/4", argv, attr)
 	if err != nil {
 		started <- fmt.Errorf("launcher: start: %w", err)
 		return
@@ -233,59 +245,6 @@ func (l *Launcher) Run(steps []plan.Step, files ...*os.File) ([]int, error) {
 	return e.fds, nil
 }
 
-// Spawn describes one fork.
-type Spawn struct {
-	CloneFlags uint64
-	Prepare    []plan.Step // run by the launcher first
-	Before     []plan.Step // run by the new process
-	UIDs, GIDs []IDMap     // written for the new process; empty without CLONE_NEWUSER
-	DenyGroups bool        // write "deny" to /proc/PID/setgroups first, as an unprivileged mapper must
-	KeepKill   bool        // init keeps CAP_KILL
-	Files      []*os.File  // arrive in slots from plan.SlotRequest on; the caller keeps its own
-	IntoCgroup int         // index in Files of a v2 cgroup directory for CLONE_INTO_CGROUP; -1: none
-	OnExit     func()      // called once Child.Exited is closed, by who hears of it: it must not block; may be nil
-}
-
-// Child is one forked sandbox. The descriptors belong to the holder.
-type Child struct {
-	Pidfd    int   // of its init
-	Bare     bool  // no pid namespace, not even the launcher's, ends with the init what is below it
-	Returned []int // plan.SlotListen and plan.SlotScratch, as far as Prepare filled them
-	exited   chan struct{}
-	onExit   func()
-	exit     Exit
-	lost     bool
-	unwanted bool // the caller gave up before it was there
-}
-
-// Lost reports that the launcher died before the child's exit was known.
-func (c *Child) Lost() bool {
-	select {
-	case <-c.exited:
-		return c.lost
-	default:
-		return false
-	}
-}
-
-// Exited is closed when the child is dead and everything in its pid namespace with it.
-func (c *Child) Exited() <-chan struct{} { return c.exited }
-
-func (c *Child) end() {
-	close(c.exited)
-	if c.onExit != nil {
-		c.onExit()
-	}
-}
-
-// Exit is valid once Exited is closed; ErrLost if the launcher died before it could tell.
-func (c *Child) Exit() (Exit, error) {
-	if c.lost {
-		return Exit{}, ErrLost
-	}
-	return c.exit, nil
-}
-
 // Spawn forks a sandbox. When it returns, the process runs its Before steps;
 // a step that fails there shows in Exit. What a launcher that does not answer
 // before the end of ctx should still fork is killed.
@@ -293,6 +252,9 @@ func (l *Launcher) Spawn(ctx context.Context, s Spawn) (*Child, error) {
 	prepare, err := plan.Append(nil, s.Prepare)
 	if err != nil {
 		return nil, err
+	}
+	if s.Job != nil {
+		prepare = s.Job
 	}
 	before, err := plan.Append(nil, s.Before)
 	if err != nil {
@@ -321,6 +283,9 @@ func (l *Launcher) Spawn(ctx context.Context, s Spawn) (*Child, error) {
 		return nil, errors.Join(fmt.Errorf("launcher: receive the pidfd of a sandbox: %w; raise the limit on open files", syscall.EMFILE), err)
 	}
 	if e.kind == evFailed {
+		if e.text != "" {
+			return nil, &JobError{Text: e.text, Errno: e.errno}
+		}
 		if e.fail == nil {
 			e.fail = &StepError{Section: "prepare", Errno: syscall.EIO}
 		}
@@ -415,7 +380,7 @@ func (l *Launcher) send(q *request) error {
 
 // read delivers events until the launcher is gone.
 func (l *Launcher) read() {
-	buf, oob := make([]byte, eventSize+1), make([]byte, unix.CmsgSpace(4*4))
+	buf, oob := make([]byte, eventSize+maxText+1), make([]byte, unix.CmsgSpace(4*4))
 	for {
 		var n, noob, flags int
 		var err error

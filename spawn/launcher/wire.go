@@ -30,6 +30,7 @@ const (
 	noSlot    = 0xff
 	maxBody   = 131072
 	eventSize = 64
+	maxText   = 4096 // behind a failure of Options.Program
 )
 
 type request struct {
@@ -94,6 +95,8 @@ type event struct {
 	fail     *StepError // nil: no step failed
 	exit     Exit
 	fds      []int
+	text     string        // of a JobError
+	errno    syscall.Errno // of a JobError
 }
 
 // Exit is what the launcher's wait4(2) said of a sandbox's init. Usage covers
@@ -109,11 +112,11 @@ type Exit struct {
 }
 
 func decodeEvent(b, oob []byte) (*event, error) {
-	if len(b) != eventSize {
+	if len(b) < eventSize || len(b) > eventSize+maxText {
 		return nil, fmt.Errorf("launcher: event of %d bytes, want %d", len(b), eventSize)
 	}
 	le := binary.LittleEndian
-	e := &event{kind: le.Uint32(b), id: le.Uint32(b[4:])}
+	e := &event{kind: le.Uint32(b), id: le.Uint32(b[4:]), text: string(b[eventSize:]), errno: syscall.Errno(le.Uint16(b[14:]))}
 	if errno := le.Uint16(b[14:]); errno != 0 {
 		e.fail = &StepError{
 			Section: sections[le.Uint16(b[8:])%4], Step: plan.Kind(le.Uint16(b[10:])),

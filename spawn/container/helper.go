@@ -1,0 +1,84 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"sandboxd/spawn"
+	"sandboxd/spawn/container/job"
+	"sandboxd/spawn/launcher"
+)
+
+// Usable says why this backend cannot start anything here, without trying: a *spawn.Gate, or nil.
+func (b *Backend) Usable() error {
+	if os.Geteuid() != 0 {
+		return &spawn.Gate{
+			Feature: spawn.Rootless, Observed: fmt.Sprintf("unsupported: the container backend runs as root only, and this is uid %d", os.Geteuid()),
+			Remedy: "run as root, or use --backend native, which needs no root",
+		}
+	}
+	_, err := b.helper()
+	return err
+}
+
+// helper is the path of the helper program.
+func (b *Backend) helper() (string, error) {
+	name := b.options.Helper
+	if name == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return "", helperGate(err)
+		}
+		name = filepath.Join(filepath.Dir(self), job.Program)
+	}
+	switch st, err := os.Stat(name); {
+	case err != nil:
+		return "", helperGate(err)
+	case !st.Mode().IsRegular() || st.Mode()&0o111 == 0:
+		return "", helperGate(fmt.Errorf("%s is not a program", name))
+	}
+	return name, nil
+}
+
+// helperGate is the answer where the helper is not to be had.
+func helperGate(err error) error {
+	g := &spawn.Gate{
+		Feature: spawn.Helper, Observed: err.Error(),
+		Remedy: "build it with `make build` and put it beside the program that uses it, or name it (--container-helper, sandbox.Options)",
+	}
+	if errors.Is(err, fs.ErrNotExist) && runtime.GOARCH != "amd64" {
+		g.Remedy += "; it takes a C compiler for " + runtime.GOARCH
+	}
+	return g
+}
+
+// start starts the helper as a launcher. It is executed from a sealed copy in
+// memory: libcontainer executes it once more for each container, with rights
+// that a container's program must not reach by writing to it.
+func (b *Backend) start() (*launcher.Launcher, error) {
+	name, err := b.helper()
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, helperGate(err)
+	}
+	defer f.Close()
+	image, err := launcher.Sealed(job.Program, f)
+	if err != nil {
+		return nil, fmt.Errorf("container: %w", err)
+	}
+	defer image.Close()
+	l, err := launcher.Start(launcher.Options{Namespaces: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Program: image, Argv: []string{job.Program, "serve"}})
+	if err != nil {
+		return nil, fmt.Errorf("container: %s: %w", name, err)
+	}
+	return l, nil
+}
