@@ -6,6 +6,8 @@
 //
 // Whoever serves is process 1 of a pid namespace: when the supervisor is gone it
 // ends, and with it, by the kernel, every container.
+//
+// Non-goals: deciding anything (package sandbox does), and confining the program (the minimal init does).
 package main
 
 import (

@@ -69,7 +69,14 @@ func legal(t *testing.T, dir string) map[string]string {
 
 // The licence of every module that the build or its tests use is one of those allowed.
 func TestLicences(t *testing.T) {
-	for _, m := range list[struct{ Path, Version, Dir, Error string }](t, "", "mod", "download", "-json") {
+	type mod struct{ Path, Version, Dir, Error string }
+	all := list[mod](t, "", "mod", "download", "-json")
+	for _, p := range linked(t) {
+		if m := p.Module; m != nil && !ours(m.Path) {
+			all = append(all, mod{Path: m.Path, Version: m.Version, Dir: m.Dir})
+		}
+	}
+	for _, m := range all {
 		if m.Error != "" {
 			t.Fatalf("%s %s: %s", m.Path, m.Version, m.Error)
 		}
@@ -103,12 +110,45 @@ func TestClassify(t *testing.T) {
 	}
 }
 
+// helper is the module of the one program that links libcontainer.
+const helper = "cmd/sandboxd-container"
+
+// linked are the packages of the helper and all that they import.
+func linked(t *testing.T) []pkg {
+	t.Helper()
+	return list[pkg](t, "CGO_ENABLED=1", "list", "-C", helper, "-deps", "-tags", "netgo,osusergo", "-json=ImportPath,Module,Imports", "./...")
+}
+
+// Of the helper's packages one knows libcontainer, and none of the program's can.
+func TestLibcontainer(t *testing.T) {
+	oci := module + "/" + helper + "/internal/oci"
+	seen := false
+	for _, p := range linked(t) {
+		for _, i := range p.Imports {
+			if ours(p.ImportPath) && strings.HasPrefix(i, "github.com/opencontainers/") {
+				seen = true
+				if p.ImportPath != oci {
+					t.Errorf("%s imports %s: only %s may, as its API promises nothing", p.ImportPath, i, oci)
+				}
+			}
+		}
+	}
+	if !seen {
+		t.Errorf("%s imports nothing of libcontainer, so this tested nothing", oci)
+	}
+	for _, m := range modFile(t, "go.mod").Require {
+		if m.Path == "github.com/opencontainers/runc" {
+			t.Errorf("go.mod requires %s, which only %s may", m.Path, helper)
+		}
+	}
+}
+
 // THIRD_PARTY carries the texts that the licences of what we distribute ask to
 // be carried along: everything that the packages, not their tests, import.
 func TestThirdParty(t *testing.T) {
 	dirs := map[string]string{}
-	for _, p := range list[pkg](t, "GOARCH=amd64", "list", "-deps", "-json=ImportPath,Module", "./...") {
-		if p.Module != nil && p.Module.Path != module {
+	for _, p := range append(list[pkg](t, "GOARCH=amd64", "list", "-deps", "-json=ImportPath,Module", "./..."), linked(t)...) {
+		if p.Module != nil && !ours(p.Module.Path) {
 			dirs[p.Module.Path+" "+p.Module.Version] = p.Module.Dir
 		}
 	}
@@ -151,10 +191,10 @@ func modFile(t *testing.T, rel string) goMod {
 }
 
 // apart are the modules besides ours, by their folders: what they need is in nobody else's graph.
-var apart = []string{"tools", "bench/grpc"}
+var apart = []string{"tools", "bench/grpc", helper}
 
 // All modules agree on the language, and none binds its users to more: no
-// toolchain, no tools, nothing replaced.
+// toolchain, no tools, nothing replaced but, in the helper, this repository.
 func TestGoMod(t *testing.T) {
 	main := modFile(t, "go.mod")
 	if main.Module.Path != module || !regexp.MustCompile(`^1\.\d+\.\d+$`).MatchString(main.Go) {
@@ -175,7 +215,11 @@ func TestGoMod(t *testing.T) {
 		t.Errorf("go.mod has tools %v: they belong into tools/go.mod, out of the graph of our users", main.Tool)
 	}
 	for _, m := range all {
-		if len(m.Replace)+len(m.Exclude) > 0 {
+		replaced := 0
+		if m.Module.Path == module+"/"+helper {
+			replaced = 1
+		}
+		if len(m.Replace) != replaced || len(m.Exclude) > 0 || m.Toolchain != "" {
 			t.Errorf("module %s replaces or excludes: %v %v", m.Module.Path, m.Replace, m.Exclude)
 		}
 	}
@@ -186,13 +230,13 @@ func TestGoMod(t *testing.T) {
 func TestDependencies(t *testing.T) {
 	imported := map[string]bool{}
 	modules := map[string]string{}
-	for _, p := range list[pkg](t, "", "list", "-deps", "-test", "-json=ImportPath,Module,Imports", "./...") {
+	for _, p := range append(list[pkg](t, "", "list", "-deps", "-test", "-json=ImportPath,Module,Imports", "./..."), linked(t)...) {
 		if p.Module == nil {
 			continue
 		}
 		path, _, _ := strings.Cut(p.ImportPath, " ") // a package compiled for a test is "path [test]"
 		modules[path] = p.Module.Path
-		if p.Module.Path == module {
+		if ours(p.Module.Path) {
 			for _, i := range p.Imports {
 				i, _, _ = strings.Cut(i, " ")
 				imported[i] = true
@@ -201,7 +245,7 @@ func TestDependencies(t *testing.T) {
 	}
 	direct := map[string]bool{}
 	for i := range imported {
-		if m := modules[i]; m != "" && m != module {
+		if m := modules[i]; m != "" && !ours(m) {
 			direct[m] = true
 		}
 	}

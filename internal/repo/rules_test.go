@@ -22,7 +22,7 @@ const module = "sandboxd"
 //
 //	cmd ─▶ sandbox ─▶ spawn ─▶ { namespaces, rootfs, ipc } ─▶ x/sys
 //	                    ▲
-//	        backends: spawn/native, spawn/process
+//	        backends: spawn/native, spawn/process, spawn/container
 //	cmd ─▶ vm/vmrun ─▶ { vm, vm/debian, vm/initramfs }
 var layers = []layer{
 	{
@@ -58,9 +58,9 @@ var layers = []layer{
 		why: "a plan is plain data that can be read, compared and checked on any system",
 	},
 	{
-		name: "backends", in: []string{"spawn/native/...", "spawn/process/..."},
+		name: "backends", in: []string{"spawn/native/...", "spawn/process/...", "spawn/container/..."},
 		only: []string{
-			"sandboxd/spawn$", "sandboxd/spawn/plan$", "sandboxd/spawn/launcher$",
+			"sandboxd/spawn$", "sandboxd/spawn/plan$", "sandboxd/spawn/launcher$", "sandboxd/spawn/container/job$",
 			"sandboxd/namespaces", "sandboxd/rootfs", "sandboxd/ipc", "golang.org/x/sys",
 		},
 		why: "a backend knows the contract and what it compiles; backends do not know each other",
