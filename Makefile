@@ -38,6 +38,7 @@ test: ## Everything that CI runs
 setup: ## Install the Debian packages and Go modules that `make test` needs
 	@scripts/setup.sh test
 	go mod download
+	go mod download -C cmd/sandboxd-container
 
 .PHONY: bin/sandboxd
 bin/sandboxd: ## Build the command
@@ -59,12 +60,15 @@ build: bin/sandboxd $(CONTAINER) ## Build the commands and every package
 lint: $(TOOLS)/.built ## Check style, likely mistakes and the layer rules
 	$(TOOLS)/golangci-lint run ./...
 	GOARCH=arm64 $(TOOLS)/golangci-lint run ./...
+	cd cmd/sandboxd-container && CGO_ENABLED=1 $(abspath $(TOOLS))/golangci-lint run ./...
 	go mod tidy -diff
+	go mod tidy -C cmd/sandboxd-container -diff
 	@scripts/vagrantfile.sh
 
 .PHONY: fmt
 fmt: $(TOOLS)/.built ## Format the Go code
 	$(TOOLS)/golangci-lint fmt
+	cd cmd/sandboxd-container && $(abspath $(TOOLS))/golangci-lint fmt
 
 .PHONY: fix
 fix: $(TOOLS)/.built ## Let golangci-lint mend what it can
@@ -88,6 +92,7 @@ generate-check: ## Check that what is derived is what its sources say
 vet: ## Run go vet
 	go vet ./...
 	go vet -C bench/grpc ./...
+	CGO_ENABLED=1 go vet -C cmd/sandboxd-container ./...
 
 .PHONY: unit
 unit: ## Run the tests of the packages
@@ -112,6 +117,7 @@ fuzz: ## Run every fuzz target FUZZTIME times, or for so long
 cross: ## Build and vet for arm64
 	GOARCH=arm64 go build ./...
 	GOARCH=arm64 go vet ./...
+	GOARCH=arm64 CGO_ENABLED=1 CC=aarch64-linux-gnu-gcc go build -C cmd/sandboxd-container -o /dev/null .
 
 .PHONY: integration
 integration: ## Drive the finished program from outside, under a watchdog
@@ -125,19 +131,19 @@ VMTEST ?=
 
 # A guest with what our tests need; SANDBOXD_SLOW is how much slower than usual it is where it is emulated.
 VMRUN = $(CURDIR)/.cache/vmrun --smp 2 --memory 2g --disk $(CURDIR)/.cache/vmroot.img:/ --file $(CURDIR) \
-	--env SANDBOXD_BINARY=$(CURDIR)/bin/sandboxd --env SANDBOXD_GUEST=1
+	--env SANDBOXD_BINARY=$(CURDIR)/bin/sandboxd --env SANDBOXD_CONTAINER=$(CURDIR)/bin/sandboxd-container --env SANDBOXD_GUEST=1
 MATRIXFLAGS ?=
 
 .PHONY: vm
-vm: .cache/vmrun .cache/vmroot.img bin/sandboxd ## Run the tests of VMPACKAGES in a guest (VMFLAGS="--kernel 6.12 --as user", VMTEST="-run X")
+vm: .cache/vmrun .cache/vmroot.img bin/sandboxd bin/sandboxd-container ## Run the tests of VMPACKAGES in a guest (VMFLAGS="--kernel 6.12 --as user", VMTEST="-run X")
 	go test -count=1 -p 1 -timeout 40m -exec '$(VMRUN) --env SANDBOXD_MUST_WORK --env SANDBOXD_SLOW=4 $(VMFLAGS)' $(VMTEST) $(VMPACKAGES)
 
 .PHONY: vm-smoke
-vm-smoke: .cache/vmrun bin/sandboxd ## Run in guests what this machine cannot show: cgroup layouts, kernels (MATRIXFLAGS)
+vm-smoke: .cache/vmrun bin/sandboxd bin/sandboxd-container ## Run in guests what this machine cannot show: cgroup layouts, kernels (MATRIXFLAGS)
 	@MAKE='$(MAKE)' scripts/vm-smoke.sh -vmrun '$(VMRUN)' $(MATRIXFLAGS) smoke
 
 .PHONY: test-matrix
-test-matrix: .cache/vmrun .cache/vmroot.img bin/sandboxd ## Run all tests on all kernels and cgroup layouts, for hours, and write docs/vm-matrix.md
+test-matrix: .cache/vmrun .cache/vmroot.img bin/sandboxd bin/sandboxd-container ## Run all tests on all kernels and cgroup layouts, for hours, and write docs/vm-matrix.md
 	go run ./integration/matrix -vmrun '$(VMRUN)' -markdown docs/vm-matrix.md $(MATRIXFLAGS) all
 
 .PHONY: .cache/vmrun

@@ -122,7 +122,7 @@ func TestReportIsTheSchema(t *testing.T) {
 			}
 		}
 		rep := res.report
-		if rep.Schema != sandbox.ReportSchema || rep.Backend != "native" || rep.Actor.ID == "" || rep.Actor.Name != "sh" {
+		if rep.Schema != sandbox.ReportSchema || rep.Backend != c.backend() || rep.Actor.ID == "" || rep.Actor.Name != "sh" {
 			t.Errorf("report: %+v", rep)
 		}
 		if rep.Usage.OutputBytes != 6 || rep.Usage.Wall <= 0 || rep.Isolation.Network != "none" {

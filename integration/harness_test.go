@@ -32,6 +32,7 @@ var deadline = hosttest.Patience(120)
 var (
 	base     string // of this test process, readable by all
 	sandboxd string // the program
+	helper   string // of its container backend
 	hostile  string // compiled hostile programs
 )
 
@@ -101,6 +102,12 @@ func setup() (err error) {
 			return fmt.Errorf("build sandboxd: %w\n%s", err, out)
 		}
 	}
+	if helper = os.Getenv("SANDBOXD_CONTAINER"); helper == "" {
+		helper = filepath.Join(base, "sandboxd-container")
+		if out, err := exec.Command("make", "--no-print-directory", "-C", "..", "CONTAINER="+helper, helper).CombinedOutput(); err != nil {
+			return fmt.Errorf("build sandboxd-container: %w\n%s", err, out)
+		}
+	}
 	var host []string
 	for _, ns := range spaces {
 		name, err := os.Readlink("/proc/self/ns/" + ns)
@@ -167,19 +174,33 @@ func prepareHostile(host string) error {
 
 // caller is who runs sandboxd.
 type caller struct {
-	uid  int
-	home string // private; also holds what XDG_RUNTIME_DIR and TMPDIR name
+	flags []string // in front of all others
+	uid   int
+	home  string // private; also holds what XDG_RUNTIME_DIR and TMPDIR name
 
 	scopes []*os.File // cgroups in which a sandboxd began
 }
 
 func (c *caller) root() bool { return c.uid == 0 }
 
-// everyone runs f as root and as an ordinary user, or as ourselves where we
-// are one, each followed by the leak check.
+// backend is what the report of a run says, unless the run names another one.
+func (c *caller) backend() string {
+	if len(c.flags) > 0 {
+		return "container"
+	}
+	return "native"
+}
+
+// everyone runs f as root, as an ordinary user, or as ourselves where we are one,
+// and as root in containers of libcontainer, each followed by the leak check.
 func everyone(t *testing.T, f func(*testing.T, *caller)) {
 	t.Run("root", func(t *testing.T) { f(t, asRoot(t)) })
 	t.Run("user", func(t *testing.T) { f(t, asUser(t)) })
+	t.Run("container", func(t *testing.T) {
+		c := asRoot(t)
+		c.flags = []string{"--backend", "container", "--container-helper", helper}
+		f(t, c)
+	})
 }
 
 // asRoot makes the test one of root's; the leak check follows it.
@@ -280,7 +301,8 @@ type running struct {
 func (c *caller) prepare(t *testing.T, flags string, argv ...string) *running {
 	t.Helper()
 	r := &running{flags: flags, reportFile: filepath.Join(c.dir(t), "report.json")}
-	args := append([]string{"run", "--report", r.reportFile}, strings.Fields(flags)...)
+	args := append([]string{"run", "--report", r.reportFile}, c.flags...)
+	args = append(args, strings.Fields(flags)...) // the last one holds
 	r.Cmd = c.exec(sandboxd, append(append(args, "--"), argv...)...)
 	c.scope(t, r.Cmd)
 	r.Stdout, r.Stderr = &r.out, &r.err

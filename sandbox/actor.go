@@ -104,8 +104,11 @@ func (a *Process) start(ctx context.Context, start time.Time) (err error) {
 	}); ok { // the launcher starts while the cgroup is made
 		warm := *q
 		w.Warm(ctx, &warm)
-	} else if err := a.makePrivate(); err != nil {
-		return err
+	}
+	if !r.namespaced() {
+		if err := a.makePrivate(); err != nil {
+			return err
+		}
 	}
 	phases.mark("resolve")
 	if r.cgroup != (cgroup.Limits{}) || a.parent.holds() { // an ordinary user may have none
@@ -324,7 +327,7 @@ func (a *Process) kill() {
 	}
 	a.endKids() // before the cgroup does, so that they know why
 	_ = proc.Kill()
-	if a.leaf != nil && !a.res.native() { // a pid namespace dies with its init; anything less needs the cgroup
+	if a.leaf != nil && !a.res.namespaced() { // a pid namespace dies with its init; anything less needs the cgroup
 		_ = a.leaf.Kill()
 	}
 }

@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/sandbox/cgroup"
+	"sandboxd/spawn/container"
 )
 
 // realHost is a Host of this machine, closed at the end of the test.
@@ -31,9 +33,13 @@ func realHost(t *testing.T) *Host {
 func TestStartBelow(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, backend := range []string{"native", "process"} {
+	for _, backend := range []string{"native", "process", "container"} {
 		t.Run(backend, func(t *testing.T) {
 			h := realHost(t)
+			if backend == "container" {
+				hosttest.NeedRoot(t)
+				h.backends[backend] = container.New(container.Options{Helper: hosttest.Container(t)})
+			}
 			sleep := func(parent *Process, nest bool, l Limits, script string) (*Process, error) {
 				s := Spec{Backend: backend, Limits: l, Argv: []string{"sh", "-c", script}}
 				if nest {

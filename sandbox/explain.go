@@ -11,7 +11,6 @@ import (
 	"sandboxd/spawn"
 	"sandboxd/spawn/native"
 	"sandboxd/spawn/plan"
-	"sandboxd/spawn/process"
 )
 
 // ExplainSchema versions the JSON form of Explanation.
@@ -53,8 +52,7 @@ func Explain(s Spec, o Options) (*Explanation, error) {
 		}
 		h.ids = ids{base: 1, count: min(sub.SubUIDs.Count, sub.SubGIDs.Count) / 2}
 	}
-	n, p := native.New(sub), process.New()
-	h.backends = map[string]spawn.Backend{n.Name(): n, p.Name(): p}
+	h.backends = backends(native.New(sub), o)
 	h.cgroups, h.noCgroup = cgroup.Detect()
 	r, err := h.resolve(s)
 	if err != nil {
@@ -65,12 +63,13 @@ func Explain(s Spec, o Options) (*Explanation, error) {
 		Schema: ExplainSchema, Backend: r.backend.Name(), Choice: r.choice, Argv: s.Argv, Root: s.Root.Kind.String(), Network: s.network(),
 		Limits: r.explainLimits(h), Missing: append([]Missing{}, r.missing...),
 	}
-	if r.native() {
-		e.Sections, err = n.Explain(&r.request)
-	} else {
-		e.Sections, err = p.Explain(&r.request)
-	}
+	e.Sections, err = r.backend.(explainer).Explain(&r.request)
 	return e, err
+}
+
+// explainer is every backend of ours.
+type explainer interface {
+	Explain(*spawn.Request) ([]plan.Section, error)
 }
 
 // imagine fills in what Start takes from the host for each actor.
@@ -80,7 +79,7 @@ func (r *resolved) imagine(h *Host) {
 	if r.ownIDs(h) {
 		q.Host = r.hostIDs(h, 0)
 	}
-	if !r.native() {
+	if !r.namespaced() {
 		q.Private = filepath.Join(privateDir(0), q.ID)
 		if r.spec.Dir == "" {
 			q.Dir = q.Private
@@ -154,8 +153,8 @@ func (r *resolved) explainLimits(h *Host) []Limit {
 	if r.lacks("disk") {
 		by += "; writable mounts are not limited"
 	}
-	add("disk", size(have.Disk), want.Disk > 0, have.Disk == 0 || !r.native(), by)
-	add("disk-inodes", strconv.FormatInt(have.DiskInodes, 10), want.DiskInodes > 0, have.DiskInodes == 0 || !r.native(), by)
+	add("disk", size(have.Disk), want.Disk > 0, have.Disk == 0 || !r.namespaced(), by)
+	add("disk-inodes", strconv.FormatInt(have.DiskInodes, 10), want.DiskInodes > 0, have.DiskInodes == 0 || !r.namespaced(), by)
 	add("output-limit", size(have.Output), want.Output > 0, have.Output == 0, "sandboxd, which counts what it passes on")
 	return all
 }

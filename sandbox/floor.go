@@ -39,6 +39,7 @@ var ladder = []struct {
 }{
 	{"process", FloorProcess},
 	{"native", FloorNamespace},
+	{"container", FloorNamespace},
 }
 
 // Choice says which boundary an actor got, and why.

@@ -64,7 +64,7 @@ func readBack(pid int, r *resolved, leaf *cgroup.Leaf) ([]string, error) {
 	var held []string
 	for _, ns := range namespaceNames {
 		theirs, err := os.Readlink(proc + "/ns/" + ns[0])
-		if errors.Is(err, fs.ErrPermission) && !r.native() {
+		if errors.Is(err, fs.ErrPermission) && !r.namespaced() {
 			break // an undumpable process of our own user does not show them, and it has none
 		}
 		if err != nil {
@@ -103,7 +103,7 @@ func readBack(pid int, r *resolved, leaf *cgroup.Leaf) ([]string, error) {
 		abi, _ := landlock.ABI()
 		held = append(held, fmt.Sprintf("landlock(abi %d)", abi))
 	}
-	if r.native() {
+	if r.namespaced() {
 		mounts, err := os.ReadFile(proc + "/mountinfo")
 		if err != nil {
 			return nil, err
@@ -169,7 +169,7 @@ func (r *resolved) limitsHeld(pid int, leaf *cgroup.Leaf) (held []string) {
 		f := strings.Fields(rest)
 		check(name, len(f) > 1 && f[0] == rlim(l.Soft) && f[1] == rlim(l.Hard))
 	}
-	if r.native() && r.limits.Disk > 0 && !r.lacks("disk") {
+	if r.namespaced() && r.limits.Disk > 0 && !r.lacks("disk") {
 		var st unix.Statfs_t
 		err := unix.Statfs(proc+"/root/tmp", &st) // all that is writable is on one superblock
 		over := int64(st.Blocks)*st.Bsize - r.limits.Disk

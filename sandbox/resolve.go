@@ -74,6 +74,11 @@ func (h *Host) resolveOn(s Spec, b spawn.Backend) (*resolved, error) {
 	if len(s.Argv) == 0 || s.Argv[0] == "" {
 		return nil, fmt.Errorf("%w: no program given", ErrSpec)
 	}
+	if b, ok := r.backend.(interface{ Usable() error }); ok {
+		if err := b.Usable(); err != nil {
+			return nil, err
+		}
+	}
 	err := s.Root.Check()
 	for _, m := range s.Mounts {
 		err = errors.Join(err, m.Check())
@@ -87,7 +92,7 @@ func (h *Host) resolveOn(s Spec, b spawn.Backend) (*resolved, error) {
 	if s.Network != NetNone && s.Network != NetHost {
 		return nil, fmt.Errorf("%w: network %q: want none or host", ErrSpec, s.Network)
 	}
-	if !r.native() && (s.User != nil || s.Hostname != "") {
+	if !r.namespaced() && (s.User != nil || s.Hostname != "") {
 		return nil, &spawn.Gate{Feature: spawn.UserNS, Observed: "the process backend has no namespaces, so it cannot choose the user or the host name inside", Remedy: "use --backend native"}
 	}
 	if err := r.identity(h); err != nil {
@@ -110,11 +115,14 @@ func (h *Host) resolveOn(s Spec, b spawn.Backend) (*resolved, error) {
 	return r, nil
 }
 
-func (r *resolved) native() bool { return r.backend.Name() == "native" }
+// namespaced tells whether actors of this backend have namespaces, and so a root and ids of their own.
+func (r *resolved) namespaced() bool { return r.backend.Name() != "process" }
 
 // ownIDs tells whether the actor is to have ids of its own on the host. Those
 // that root gave to an ordinary user exist in a user namespace only.
-func (r *resolved) ownIDs(h *Host) bool { return h.ids.count > 0 && (h.ids.base != 1 || r.native()) }
+func (r *resolved) ownIDs(h *Host) bool {
+	return h.ids.count > 0 && (h.ids.base != 1 || r.namespaced())
+}
 
 // callersFiles tells whether the program is let at files that belong to the
 // caller, or to us as an archive's that may be written to do. Root has them
@@ -281,7 +289,7 @@ func (r *resolved) cgroups(h *Host, mem, pids, cpus bool) {
 		l.PIDs = min(l.PIDs, maxPIDs) // the kernel counts no further
 		if err := has(cgroup.PIDs); err == nil {
 			c.PIDs = l.PIDs + 1 // the init is not the user's
-		} else if !r.native() {
+		} else if !r.namespaced() {
 			r.lack("pids", pids, err)
 			l.PIDs = 0
 		} // else: a user namespace counts its processes by RLIMIT_NPROC
@@ -402,7 +410,7 @@ func (r *resolved) cpuset() error {
 }
 
 func (r *resolved) disk(required bool) {
-	if !r.native() {
+	if !r.namespaced() {
 		r.lack("disk", required, &spawn.Gate{Feature: spawn.DiskLimit, Observed: "the process backend has no mounts of its own", Remedy: "use --backend native"})
 		return
 	}
@@ -426,9 +434,9 @@ func (r *resolved) notScoped(abi int, ownIDs bool) (m []Missing) {
 	for _, right := range rules.Missing {
 		why := "the process backend has no other wall for it"
 		switch {
-		case r.native() && (r.spec.Network != NetHost || right != "scope.abstract_unix_socket"), right == "scope.signal" && ownIDs:
+		case r.namespaced() && (r.spec.Network != NetHost || right != "scope.abstract_unix_socket"), right == "scope.signal" && ownIDs:
 			continue
-		case r.native():
+		case r.namespaced():
 			why = "with the host's network there is no other wall for it"
 		}
 		m = append(m, Missing{"landlock(" + right + ")", fmt.Sprintf("Landlock of this kernel (ABI %d) does not hold it, and %s", abi, why)})
@@ -441,8 +449,8 @@ func (r *resolved) walls(h *Host) error {
 	q := &r.request
 	own := r.ownIDs(h) && (namespaces.Privileged() || !r.callersFiles())
 	policy, err := seccomp.Default(seccomp.Native(), seccomp.Options{
-		Kill: r.spec.SeccompKill, NoInet: !r.native() && r.spec.Network == NetNone, NoAffinity: q.Affinity != nil,
-		OwnLimits: !r.native() && !own, // it sees the caller's processes, and is the caller to them
+		Kill: r.spec.SeccompKill, NoInet: !r.namespaced() && r.spec.Network == NetNone, NoAffinity: q.Affinity != nil,
+		OwnLimits: !r.namespaced() && !own, // it sees the caller's processes, and is the caller to them
 	})
 	if err != nil {
 		return err
@@ -458,10 +466,10 @@ func (r *resolved) walls(h *Host) error {
 	} else {
 		r.missing = append(r.missing, Missing{"landlock", err.Error()})
 	}
-	if !own && r.native() {
+	if !own && r.namespaced() {
 		r.missing = append(r.missing, Missing{"user-ids", "as an ordinary user the actor's processes keep this user's id (and its supplementary groups) on the host, so actors of one user are not told apart by id"})
 	}
-	if !r.native() {
+	if !r.namespaced() {
 		for _, f := range []spawn.Feature{spawn.MountNS, spawn.PIDNS, spawn.NetNS, spawn.IPCNS} {
 			r.missing = append(r.missing, Missing{string(f), "the process backend has no namespaces"})
 		}

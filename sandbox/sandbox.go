@@ -28,6 +28,7 @@ import (
 	"sandboxd/sandbox/cgroup"
 	"sandboxd/sandbox/internal/lease"
 	"sandboxd/spawn"
+	"sandboxd/spawn/container"
 	"sandboxd/spawn/native"
 	"sandboxd/spawn/process"
 )
@@ -63,6 +64,9 @@ type Options struct {
 	// Hold, if set, is waited for before anything is made that outlives a
 	// killed process until the next start: a command catches signals first.
 	Hold <-chan struct{}
+	// ContainerHelper is the path of sandboxd-container, which the backend
+	// "container" is made of. "": the file of that name beside the running program.
+	ContainerHelper string
 }
 
 // Open takes a lease, removes what dead supervisors left behind, and looks at
@@ -78,7 +82,7 @@ func Open(o Options) (*Host, error) {
 		h.ids = ids{base: 1, count: min(sub.SubUIDs.Count, sub.SubGIDs.Count) / 2}
 	}
 	b := native.New(sub)
-	h.backends = map[string]spawn.Backend{"native": b, "process": process.New()}
+	h.backends = backends(b, o)
 	if h.one {
 		h.prestart(o.Only, b) // beside what follows
 	}
@@ -104,11 +108,18 @@ func Open(o Options) (*Host, error) {
 	return h, nil
 }
 
+// backends are all that there are, by name.
+func backends(n *native.Backend, o Options) map[string]spawn.Backend {
+	return map[string]spawn.Backend{"native": n, "process": process.New(), "container": container.New(container.Options{Helper: o.ContainerHelper})}
+}
+
 // prestart begins the launcher of the only actor, and builds its root where
 // that takes no ids of the lease. What is wrong with s, Start will say.
 func (h *Host) prestart(s *Spec, b *native.Backend) {
 	r := &resolved{spec: *s}
 	switch err := r.identity(h); {
+	case s.Backend == "container":
+		h.backends[s.Backend].(*container.Backend).Prestart()
 	case s.Backend != "" && s.Backend != "native" || s.Isolation != "":
 	case err != nil || native.Bound(&r.request):
 		b.Prestart(nil)
@@ -161,7 +172,7 @@ func (h *Host) Backend(name string) (spawn.Backend, error) {
 	if b := h.backends[name]; b != nil {
 		return b, nil
 	}
-	return nil, fmt.Errorf("unknown backend %q: want native, process or auto", name)
+	return nil, fmt.Errorf("unknown backend %q: want native, process, container or auto", name)
 }
 
 // Close cancels every actor that is left, waits until they are gone, and

@@ -5,7 +5,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-out=$("$1" ./... 2>&1)
+tool=$(realpath "$1")
+out=$({ "$tool" ./... && cd cmd/sandboxd-container && CGO_ENABLED=1 "$tool" ./...; } 2>&1)
 code=$?
 if [ $code -ne 0 ] && grep -q '^govulncheck: fetching vulnerabilities: Get' <<<"$out"; then
 	grep -m1 '^govulncheck:' <<<"$out"

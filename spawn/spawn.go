@@ -169,7 +169,7 @@ const (
 	NoNewPrivs, NoCapabilities, Filter Feature = "no-new-privs", "no-capabilities", "seccomp"
 	Landlock, TwoIDs, DiskLimit        Feature = "landlock", "two-ids", "disk-limit"
 	Terminal, KillWhole, PeerSocket    Feature = "terminal", "kill-whole", "peer-socket"
-	Rootless, Helper, DeviceRules      Feature = "rootless", "helper", "device-rules"
+	Rootless, Helper                   Feature = "rootless", "helper"
 )
 
 // Features maps a feature to nil where the backend holds it here, or to why

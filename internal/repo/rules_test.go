@@ -71,7 +71,7 @@ var layers = []layer{
 		why:   "a guest is a machine: it knows nothing of sandboxes, so that a backend can be made of it",
 	},
 	{
-		name: "modules", in: []string{"..."},
+		name: "modules", in: []string{"...", "!cmd/sandboxd-container/..."},
 		only: []string{
 			"sandboxd", "golang.org/x/sys", "github.com/klauspost/compress", "github.com/moby/profiles/seccomp",
 			"github.com/opencontainers/runtime-spec", "go.opentelemetry.io/otel",
@@ -103,9 +103,14 @@ var layers = []layer{
 		why:   "archives are unpacked in one place, rootfs/unpack, which bounds what they may expand to",
 	},
 	{
-		name: "profiles", in: []string{"...", "!namespaces/seccomp/internal/gen"},
+		name: "profiles", in: []string{"...", "!namespaces/seccomp/internal/gen", "!cmd/sandboxd-container/internal/oci"},
 		never: []string{"github.com/moby/profiles", "github.com/opencontainers/runtime-spec"},
 		why:   "the generator of the seccomp tables reads the profile; the program holds its result only",
+	},
+	{
+		name: "libcontainer", in: []string{"...", "!cmd/sandboxd-container/internal/oci"}, tests: true,
+		never: []string{"github.com/opencontainers/runc", "github.com/opencontainers/cgroups", "github.com/sirupsen/logrus"},
+		why:   "its API promises nothing, and who links it is started again for each container: one adapter, in a program of its own",
 	},
 	{
 		name: "hosttest", in: []string{"...", "!internal/hosttest", "!spawn/spawntest"},

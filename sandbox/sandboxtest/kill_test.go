@@ -21,7 +21,7 @@ import (
 // supervisor keeps a tree busy with calls and streams on the backend of its
 // argument, as long as nobody closes its input.
 func supervisor() {
-	h, err := sandbox.Open(sandbox.Options{})
+	h, err := sandbox.Open(sandbox.Options{ContainerHelper: os.Getenv("SANDBOXD_CONTAINER")})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -81,7 +81,7 @@ func TestKillAtRandomMoments(t *testing.T) {
 	if testing.Short() {
 		rounds = min(rounds, 2)
 	}
-	for _, backend := range []string{"native", "process"} {
+	for _, backend := range []string{"native", "process", "container"} {
 		for _, victim := range []string{"supervisor", "launcher", "init", "worker"} {
 			t.Run(backend+"/"+victim, func(t *testing.T) {
 				for range rounds {
@@ -98,6 +98,9 @@ func killOne(t *testing.T, backend, victim string) {
 	real(backend).starter(t) // or the test does not apply
 	spawntest.Watch(t)
 	cmd := hosttest.Command("supervisor", backend)
+	if backend == "container" {
+		cmd.Env = append(cmd.Env, "SANDBOXD_CONTAINER="+hosttest.Container(t))
+	}
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -36,7 +36,12 @@ func real(backend string) setup {
 	return setup{
 		name: backend,
 		starter: func(t *testing.T) sandbox.Starter {
-			h, err := sandbox.Open(sandbox.Options{})
+			o := sandbox.Options{}
+			if backend == "container" {
+				hosttest.NeedRoot(t)
+				o.ContainerHelper = hosttest.Container(t)
+			}
+			h, err := sandbox.Open(o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -65,7 +70,7 @@ func real(backend string) setup {
 	}
 }
 
-var setups = []setup{memory, real("native"), real("process")}
+var setups = []setup{memory, real("native"), real("process"), real("container")}
 
 func TestMain(m *testing.M) {
 	spawntest.Main(m, map[string]func(){

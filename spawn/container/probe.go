@@ -14,22 +14,21 @@ const probeID = 1879048192 + 4096*32768 + 2
 // Probe implements spawn.Backend: one actor with everything on. Where that
 // works, so does each part.
 func (b *Backend) Probe(ctx context.Context) spawn.Features {
+	if gate, ok := errors.AsType[*spawn.Gate](b.Usable()); ok {
+		return spawn.Features{gate.Feature: gate}
+	}
 	f := spawn.Features{}
 	r := &spawn.Request{
 		ID: "probe", Dir: "/", UID: 1000, GID: 1000, Hostname: "probe", Scratch: spawn.Scratch{Bytes: 1 << 20, Inodes: 64},
 		Host: &spawn.HostIDs{InitUID: probeID, InitGID: probeID, UID: probeID + 1, GID: probeID + 1},
 	}
 	err := spawn.Try(ctx, b, r)
-	refusal, refused := errors.AsType[*spawn.Gate](err)
 	for _, name := range []spawn.Feature{
 		spawn.UserNS, spawn.PIDNS, spawn.MountNS, spawn.NetNS, spawn.UTSNS, spawn.IPCNS, spawn.CgroupNS, spawn.PivotRoot, spawn.ReadOnlyRoot,
 		spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.DiskLimit, spawn.KillWhole, spawn.TwoIDs, spawn.TimeNS, spawn.Terminal, spawn.PeerSocket,
 	} {
 		f[name] = nil
-		switch {
-		case refused:
-			f[name] = &spawn.Gate{Feature: name, Observed: refusal.Observed, Remedy: refusal.Remedy}
-		case err != nil:
+		if err != nil {
 			observed, remedy := namespaces.Diagnose("", err)
 			f[name] = &spawn.Gate{Feature: name, Observed: observed, Remedy: remedy}
 		}

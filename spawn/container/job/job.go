@@ -21,6 +21,9 @@ const Version = 1
 // Program is the name of the helper's file.
 const Program = "sandboxd-container"
 
+// NoCgroup is the name of the cgroup that libcontainer would make if it could; there is never one.
+const NoCgroup = "sandboxd-never-made"
+
 // Job describes one container. Its init is the minimal init, on behalf of which
 // the rest is done: see [sandboxd/spawn/plan].
 type Job struct {

@@ -147,12 +147,12 @@ func config(j *job.Job, s *stage.Stage, files []*os.File) *configs.Config {
 		MaskPaths:     maskedPaths,
 		ReadonlyPaths: readonlyPaths,
 		Capabilities:  capabilities(),
-		Cgroups:       &cgroups.Cgroup{Name: "nobody-makes-this", Rootless: true, Resources: &cgroups.Resources{}}, RootlessCgroups: true,
+		Cgroups:       &cgroups.Cgroup{Name: job.NoCgroup, Rootless: true, Resources: &cgroups.Resources{}}, RootlessCgroups: true,
 		OomScoreAdj: &j.OOMScore,
 		Mounts: []*configs.Mount{
 			{Source: "proc", Destination: "/proc", Device: "proc", Flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RDONLY},
-			// That it is there already spares it libcontainer's own, in which the socket's directory would be a link's.
-			{Source: s.Root + "/dev", Destination: "/dev", Device: "bind", Flags: unix.MS_BIND | unix.MS_REC},
+			// libcontainer makes no /dev where one is mounted: the nodes in this one are the stage's.
+			{Source: s.Root + "/dev", Destination: "/dev", Device: "bind", Flags: unix.MS_BIND | unix.MS_REC | unix.MS_RDONLY | unix.MS_NOSUID},
 			{Source: "devpts", Destination: "/dev/pts", Device: "devpts", Flags: unix.MS_NOSUID | unix.MS_NOEXEC, Data: "newinstance,ptmxmode=0666,mode=0620"},
 		},
 	}

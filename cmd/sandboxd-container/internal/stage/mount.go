@@ -87,9 +87,10 @@ func userns(uid, hostUID, gid, hostGID int) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a user namespace for id-mapping: %w", err)
 	}
-	defer p.Wait()
-	defer p.Kill()
-	return os.Open(fmt.Sprintf("/proc/%d/ns/user", p.Pid))
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", p.Pid))
+	_ = p.Kill()
+	_, _ = p.Wait()
+	return ns, err
 }
 
 // root is a directory below which paths are resolved: whatever links it holds, none leads out of it.

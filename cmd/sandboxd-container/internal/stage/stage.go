@@ -99,7 +99,7 @@ func Build(name string, j *job.Job) (_ *Stage, err error) {
 	steps := []func() error{
 		func() error { return s.skeleton(j, own) },
 		func() error { return s.mounts(j) },
-		func() error { return s.writable(j) },
+		s.writable,
 		func() error { return s.listen(j) },
 		func() error { return s.fix(own) },
 	}
@@ -340,7 +340,7 @@ func (s *Stage) mount(j *job.Job, m rootfs.Mount) error {
 }
 
 // writable shows the writable places, all on one superblock so that one limit holds for them together.
-func (s *Stage) writable(j *job.Job) error {
+func (s *Stage) writable() error {
 	if s.Scratch == nil {
 		return nil
 	}

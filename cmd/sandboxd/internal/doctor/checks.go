@@ -90,6 +90,11 @@ var whys = map[spawn.Feature]string{
 	spawn.PeerSocket: "a program may connect to its supervisor",
 }
 
+// refusals are why a backend starts nothing at all.
+var refusals = map[spawn.Feature]string{
+	spawn.Helper: "libcontainer is linked by a program of its own", spawn.Rootless: "libcontainer as an ordinary user is not supported",
+}
+
 // flags need an optional feature.
 var flags = map[spawn.Feature]string{spawn.TimeNS: "--time-ns", spawn.Terminal: "-t"}
 
@@ -128,7 +133,7 @@ func backends(f *Facts) []Finding {
 					unlocks = flag
 				}
 			}
-			all = append(all, say(name+"/"+feature, answers[feature], bad, "works", whys[key], unlocks)...)
+			all = append(all, say(name+"/"+feature, answers[feature], bad, "works", whys[key]+refusals[key], unlocks)...)
 		}
 	}
 	return all
