@@ -124,9 +124,9 @@ func (o *benchOptions) run(ctx context.Context, errs io.Writer, command string) 
 	runc, bwrap := bench.NewRunc(w), bench.NewBwrap(w)
 	spawners := []bench.Subject{
 		cold, pooled, parked, bare, bench.NewBare(w, bench.BareOptions{}), bench.NewBare(w, bench.BareOptions{Template: true, Pooled: true}),
-		bwrap, runc, bench.NewCrun(w), bench.NewExec(w), bench.NewExecNamespaces(w),
+		bench.NewContainer(w), bwrap, runc, bench.NewCrun(w), bench.NewExec(w), bench.NewExecNamespaces(w),
 	}
-	commands := []bench.Subject{bench.NewCommand("sandboxd run", self, "run", "--", "/bin/true"), bench.NewBwrapCommand(), runc}
+	commands := []bench.Subject{bench.NewCommand("sandboxd run", self, "run", "--", "/bin/true"), bench.NewBwrapCommand(), runc, bench.NewCommand("sandboxd run container", self, "run", "--backend", "container", "--", "/bin/true")}
 	table := bench.NewTable(bench.HostFacts(ctx, spawners), strings.TrimSpace(command))
 	has := func(part string) bool { return slices.Contains(strings.Split(o.only, ","), part) }
 	say := func(format string, a ...any) { fmt.Fprintf(errs, "sandboxd: bench: "+format+"\n", a...) }
@@ -232,6 +232,7 @@ func (o *benchOptions) spawns(ctx context.Context, t *bench.Table, subjects []be
 		{"cold/runc", "native cold: of runc run", "sandboxd cold", "runc", 1 / 15.},
 		{"cold/bare", "native cold: of a bare C program doing the same", "sandboxd cold", "bare template", 1.5},
 		{"pooled/bwrap", "native with pooled netns and cgroup: of bwrap", "sandboxd pooled", "bwrap", 1 / 6.},
+		{"container/runc", "container cold, every filter, to Ready: of runc run", "container cold", "runc", 1.1},
 		{"parked/bwrap", "native from a parked sandbox: of bwrap", "sandboxd parked", "bwrap", 1 / 15.},
 	} {
 		t.Rows = append(t.Rows, run.Ratio(c.id, c.text, bench.Ready, c.subject, c.base, c.limit))
@@ -266,7 +267,8 @@ func (o *benchOptions) commands(ctx context.Context, t *bench.Table, subjects []
 	t.AddRun(run, subjects[1].Name())
 	t.Rows = append(t.Rows,
 		run.Ratio("command/bwrap", "the whole command, start to exit: of bwrap … /bin/true", bench.Total, subjects[0].Name(), subjects[1].Name(), 1.5),
-		run.Ratio("command/runc", "the whole command: of runc run", bench.Total, subjects[0].Name(), subjects[2].Name(), 1/4.))
+		run.Ratio("command/runc", "the whole command: of runc run", bench.Total, subjects[0].Name(), subjects[2].Name(), 1/4.),
+		run.Ratio("command-container/runc", "the whole command with --backend container: of runc run", bench.Total, subjects[3].Name(), subjects[2].Name(), 1.1))
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"sandboxd/namespaces/seccomp"
 	"sandboxd/sandbox/cgroup"
 	"sandboxd/spawn"
+	"sandboxd/spawn/container"
 	"sandboxd/spawn/native"
 )
 
@@ -37,13 +38,15 @@ type Native struct {
 	w     *Workspace
 	depth Depth
 
-	backend *native.Backend
-	tree    *cgroup.Tree
-	program *os.File
-	null    *os.File
-	request spawn.Request
-	next    atomic.Int64
-	ahead   []*made // for Pooled and Parked
+	contained bool            // by package spawn/container instead
+	native    *native.Backend // nil if contained
+	backend   spawn.Backend
+	tree      *cgroup.Tree
+	program   *os.File
+	null      *os.File
+	request   spawn.Request
+	next      atomic.Int64
+	ahead     []*made // for Pooled and Parked
 }
 
 // instances tells the cgroup folders of subjects apart.
@@ -52,8 +55,14 @@ var instances atomic.Int64
 // NewNative is one depth; the others are other subjects.
 func NewNative(w *Workspace, d Depth) *Native { return &Native{w: w, depth: d} }
 
-// Name is "sandboxd" and the depth.
+// NewContainer is a cold spawn of the container backend, whose helper runs, as native's launcher does.
+func NewContainer(w *Workspace) *Native { return &Native{w: w, contained: true} }
+
+// Name is "sandboxd" or "container", and the depth.
 func (s *Native) Name() string {
+	if s.contained {
+		return "container " + s.depth.String()
+	}
 	return "sandboxd " + s.depth.String()
 }
 
@@ -90,7 +99,17 @@ func (s *Native) Probe(ctx context.Context) error {
 	if _, err := landlock.ABI(); err != nil {
 		return absent("every filter is to be on", err)
 	}
-	backend := native.New(native.Options{})
+	var backend spawn.Backend
+	if s.contained {
+		c := container.New(container.Options{})
+		if err := c.Usable(); err != nil {
+			return absent("its helper", err)
+		}
+		backend = c
+	} else {
+		s.native = native.New(native.Options{})
+		backend = s.native
+	}
 	s.request = spawn.Request{
 		// The program comes as descriptor 0, so that it needs no place in the root.
 		Argv: []string{"/dev/stdin"}, Env: []string{"PATH=/usr/bin"}, Dir: "/", UID: 1000, GID: 1000, Hostname: "sandbox", Umask: 0o022,
@@ -200,8 +219,8 @@ func (s *Native) prepare(ctx context.Context, hold bool) (*made, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.q.Netns, err = s.backend.Netns(ctx, &m.q); err == nil && s.depth == Parked {
-		m.parked, err = s.backend.Park(ctx, &m.q)
+	if m.q.Netns, err = s.native.Netns(ctx, &m.q); err == nil && s.depth == Parked {
+		m.parked, err = s.native.Park(ctx, &m.q)
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.drop())
@@ -270,7 +289,7 @@ func (s *Native) BootDeath(ctx context.Context) (took time.Duration, err error) 
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, m.drop()) }()
-	if m.q.Netns, err = s.backend.Netns(ctx, &m.q); err != nil {
+	if m.q.Netns, err = s.native.Netns(ctx, &m.q); err != nil {
 		return 0, err
 	}
 	m.q.Affinity = make([]byte, 8) // no CPU at all: the step fails with EINVAL
