@@ -105,6 +105,7 @@ func run(id string, request *launcher.Job, image *os.File) (launcher.Exit, error
 	}
 	pidfd, err := c.Pidfd()
 	if err != nil {
+		c.Kill()
 		s.Close()
 		return launcher.Exit{}, err
 	}

@@ -1,6 +1,8 @@
 package container
 
 import (
+	"unsafe"
+
 	"golang.org/x/sys/unix"
 
 	"sandboxd/spawn"
@@ -13,7 +15,7 @@ func compile(r *spawn.Request) job.Job {
 	j := job.Job{
 		Version: job.Version, UID: r.UID, GID: r.GID,
 		Root: r.Root, Mounts: r.Mounts, Scratch: job.Scratch(r.Scratch), Hostname: r.Hostname,
-		HostNetwork: r.HostNetwork, Netns: -1, TimeNS: r.TimeNS, OOMScore: spawn.OOMScore, Socket: spawn.DefaultSocket,
+		HostNetwork: r.HostNetwork, Netns: -1, Cgroup: spawn.CgroupAt(r), TimeNS: r.TimeNS, OOMScore: spawn.OOMScore, Socket: spawn.DefaultSocket,
 	}
 	if r.Host != nil {
 		j.Host = job.Host(*r.Host)
@@ -32,13 +34,29 @@ func before(r *spawn.Request, id spawn.Identity) ([]plan.Step, error) {
 	}
 	add(plan.Unshare, []uint64{unix.CLONE_NEWCGROUP}) // after joining, so that the actor's own cgroup is its root
 	add(plan.Keyring, nil)
-	if r.Affinity != nil {
-		add(plan.Affinity, nil, string(r.Affinity))
+	mask := r.Affinity
+	if mask == nil { // libcontainer has reset the caller's
+		mask = callers()
 	}
+	add(plan.Affinity, nil, string(mask))
 	add(plan.Undumpable, nil)
 	s = append(s, id.Connect(spawn.DefaultSocket))
 	confine, err := spawn.Confine(r, true)
 	s = append(s, confine...)
 	add(plan.Welcome, nil)
 	return s, err
+}
+
+// callers is the CPU mask of this process, in the kernel's form. With none, which
+// is no answer of a kernel's, the step says so.
+func callers() []byte {
+	var set unix.CPUSet
+	_ = unix.SchedGetaffinity(0, &set)
+	mask := make([]byte, unsafe.Sizeof(set))
+	for cpu := range 8 * len(mask) {
+		if set.IsSet(cpu) {
+			mask[cpu/8] |= 1 << (cpu % 8)
+		}
+	}
+	return mask
 }

@@ -161,7 +161,7 @@ type joined struct {
 	procs *os.File
 }
 
-// withCgroup turns r.Cgroup into a file of r.Tasks: libcontainer cannot clone into a cgroup of somebody else's.
+// withCgroup makes of r.Cgroup a file of r.Tasks besides: libcontainer cannot clone into a cgroup of somebody else's.
 func withCgroup(r *spawn.Request) (*joined, error) {
 	if r.Cgroup == nil {
 		return &joined{Request: r}, nil
@@ -179,7 +179,7 @@ func withCgroup(r *spawn.Request) (*joined, error) {
 	}
 	with := *r
 	j := &joined{&with, os.NewFile(uintptr(fd), "cgroup.procs")}
-	with.Cgroup, with.Tasks = nil, append(append([]*os.File(nil), r.Tasks...), j.procs)
+	with.Tasks = append(append([]*os.File(nil), r.Tasks...), j.procs)
 	return j, nil
 }
 

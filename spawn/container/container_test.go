@@ -7,15 +7,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"sandboxd/internal/hosttest"
 	"sandboxd/spawn"
 	"sandboxd/spawn/container"
 	"sandboxd/spawn/container/job"
+	"sandboxd/spawn/plan"
 	"sandboxd/spawn/spawntest"
 )
 
@@ -91,7 +96,9 @@ func TestRootless(t *testing.T) {
 	}
 }
 
-func TestAsUser(t *testing.T) { spawntest.AsUser(t, "^(TestConformance|TestKills|TestHelper)$") }
+func TestAsUser(t *testing.T) {
+	spawntest.AsUser(t, "^(TestConformance|TestKills|TestHelper|TestRoots|TestHostileRoots|TestCgroupsStayOurs|TestDeviceRules|TestCallersAffinity)$")
+}
 
 // A helper that is not there, is none, or is another one, is said to be so, with the way out.
 func TestHelper(t *testing.T) {
@@ -159,5 +166,101 @@ func TestCgroupsStayOurs(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// An actor with a cgroup v2 has device rules in it, which nobody in it could
+// notice: there is no device within reach that they forbid.
+func TestDeviceRules(t *testing.T) {
+	spawntest.Root(t)
+	dir := spawntest.Leaf(t)
+	b := newBackend(t)
+	t.Cleanup(func() { b.Close() })
+	if n, err := deviceFilters(dir); n != 0 || err != nil {
+		t.Fatalf("%d device filters before, %v", n, err)
+	}
+	r := with(t, "sh", "-c", "echo x >/dev/null && head -c 1 /dev/urandom >/dev/null && ! mknod /tmp/kmsg c 1 11")
+	r.Cgroup = dir
+	p, err := b.Start(bounded(t), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	if n, err := deviceFilters(dir); n != 1 || err != nil {
+		t.Errorf("%d device filters, %v; want 1", n, err)
+	}
+	if exit, err := p.Wait(bounded(t)); err != nil || exit.Status != 0 {
+		t.Errorf("%+v, %v", exit, err)
+	}
+}
+
+// deviceFilters counts them in a cgroup, by bpf(2).
+func deviceFilters(dir *os.File) (uint32, error) {
+	const query, cgroupDevice = 16, 6
+	var ids [8]uint32
+	attr := struct {
+		target, kind, flags, attached uint32
+		ids                           uint64
+		count, _                      uint32
+	}{target: uint32(dir.Fd()), kind: cgroupDevice, ids: uint64(uintptr(unsafe.Pointer(&ids[0]))), count: uint32(len(ids))}
+	_, _, errno := unix.Syscall(unix.SYS_BPF, query, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	runtime.KeepAlive(&ids)
+	if errno != 0 {
+		return 0, errno
+	}
+	return attr.count, nil
+}
+
+// Where the caller is held to some CPUs, so are its actors: libcontainer would undo it.
+func TestCallersAffinity(t *testing.T) {
+	spawntest.Root(t)
+	b := newBackend(t)
+	t.Cleanup(func() { b.Close() })
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	if all.Count() < 2 {
+		t.Skip("does not apply: this host has one CPU")
+	}
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.SchedSetaffinity(0, &all); err != nil {
+			t.Error(err)
+		}
+	}()
+	p, err := b.Start(bounded(t), with(t, "sh", "-c", "exit $(nproc)"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	if exit, err := p.Wait(bounded(t)); err != nil || exit.Status.ExitStatus() != 1 {
+		t.Errorf("%+v, %v; want 1 CPU", exit, err)
+	}
+}
+
+// What Explain shows is what Start would send, and takes neither root nor the helper.
+func TestExplain(t *testing.T) {
+	r := with(t, "true")
+	r.Cgroup = new(os.File) // only its presence counts
+	sections, err := container.New(container.Options{}).Explain(r)
+	if err != nil || len(sections) != 4 {
+		t.Fatalf("%v, %v", sections, err)
+	}
+	before := sections[2].Steps
+	if before[0].Kind != plan.JoinCgroup || before[1].Kind != plan.Unshare || before[len(before)-1].Kind != plan.Welcome {
+		t.Errorf("the init does not join first and wait last: %v", before)
+	}
+	if after := sections[3].Steps; len(after) != 1 || after[0].Kind != plan.Exec {
+		t.Errorf("after: %v", after)
 	}
 }

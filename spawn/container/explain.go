@@ -13,7 +13,7 @@ import (
 func (b *Backend) Explain(r *spawn.Request) ([]plan.Section, error) {
 	with := *r
 	if with.Cgroup != nil { // see withCgroup
-		with.Tasks, with.Cgroup = append(slices.Clip(with.Tasks), nil), nil
+		with.Tasks = append(slices.Clip(with.Tasks), nil)
 	}
 	before, err := before(&with, spawn.Identity{Actor: r.ID, Epoch: 1})
 	if err != nil {

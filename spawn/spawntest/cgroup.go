@@ -16,8 +16,8 @@ import (
 	"sandboxd/spawn"
 )
 
-// leaf is a cgroup of version 2 for the time of the test, below this process's own or the top.
-func leaf(t *testing.T) *os.File {
+// Leaf is a cgroup of version 2 for the time of the test, below this process's own or the top.
+func Leaf(t *testing.T) *os.File {
 	t.Helper()
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -70,7 +70,7 @@ func leaf(t *testing.T) *os.File {
 
 // An actor is born in its cgroup, and where that has no room, it is not born.
 func testIntoCgroup(t *testing.T, s *suite) {
-	dir := leaf(t)
+	dir := Leaf(t)
 	b := s.open(t)
 	into := func(r *spawn.Request) { r.Cgroup = dir }
 	members := func() []string {

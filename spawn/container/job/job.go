@@ -37,6 +37,7 @@ type Job struct {
 	Hostname    string
 	HostNetwork bool
 	Netns       int // which of the request's descriptors is its network namespace; -1: none
+	Cgroup      int // which is its cgroup v2 directory; -1: none
 	TimeNS      bool
 	OOMScore    int
 	Socket      string // where the actor's socket is, inside

@@ -12,7 +12,7 @@ func TestWire(t *testing.T) {
 	j := Job{
 		Version: Version, UID: 1000, GID: 100, Host: Host{1, 2, 3, 4}, Root: rootfs.Source{Kind: rootfs.Dir, Path: "/x", Writable: true},
 		Mounts: []rootfs.Mount{{Source: "/a", Target: "/b", Writable: true}}, Scratch: Scratch{5, 6}, Hostname: "box",
-		HostNetwork: true, Netns: 7, TimeNS: true, OOMScore: 8, Socket: "/s",
+		HostNetwork: true, Netns: 7, Cgroup: 9, TimeNS: true, OOMScore: 8, Socket: "/s",
 	}
 	b, err := j.Encode()
 	if err != nil {

@@ -22,6 +22,8 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/cgroups"
+	_ "github.com/opencontainers/cgroups/devices" // sets cgroups.DevicesSetV2
+	devices "github.com/opencontainers/cgroups/devices/config"
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	_ "github.com/opencontainers/runc/libcontainer/nsenter" // joins namespaces before Go begins
@@ -61,6 +63,10 @@ func Start(id string, j *job.Job, s *stage.Stage, image *os.File, plan []byte, f
 		return nil, err
 	}
 	defer steps.Close()
+	if err := deviceRules(j, files); err != nil {
+		record.Close()
+		return nil, err
+	}
 	made, err := libcontainer.Create(stage.State, id, config(j, s, files))
 	if err != nil {
 		record.Close()
@@ -86,6 +92,12 @@ func (c *Container) Pidfd() (int, error) {
 		return -1, err
 	}
 	return unix.PidfdOpen(pid, 0) // it has not been waited for, so the number is its own
+}
+
+// Kill ends a container of which nobody else could hear, and waits.
+func (c *Container) Kill() {
+	_ = c.process.Signal(syscall.SIGKILL)
+	_, _ = c.Wait()
 }
 
 // Wait returns when everything in the container is dead. It is called once.
@@ -122,6 +134,22 @@ func memory(name string, b []byte) (*os.File, error) {
 		return nil, fmt.Errorf("fill memfd %s: %w", name, err)
 	}
 	return f, nil
+}
+
+// deviceRules forbid the actor's cgroup v2, where it has one, all devices but the
+// stage's own: a second wall behind a user namespace that can make no device.
+func deviceRules(j *job.Job, files []*os.File) error {
+	if j.Cgroup < 0 || j.Cgroup >= len(files) {
+		return nil
+	}
+	rules := []*devices.Rule{{Type: devices.WildcardDevice, Major: devices.Wildcard, Minor: devices.Wildcard, Permissions: "rwm"}}
+	for _, d := range [][2]int64{{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 2}, {136, devices.Wildcard}} { // the last two are terminals'
+		rules = append(rules, &devices.Rule{Type: devices.CharDevice, Major: d[0], Minor: d[1], Permissions: "rwm", Allow: true})
+	}
+	if err := cgroups.DevicesSetV2(fmt.Sprintf("/proc/self/fd/%d", files[j.Cgroup].Fd()), &cgroups.Resources{Devices: rules}); err != nil {
+		return fmt.Errorf("device rules of the actor's cgroup: %w (the kernel needs CONFIG_CGROUP_BPF, and this process CAP_BPF)", err)
+	}
+	return nil
 }
 
 // What OCI runtimes hide of /proc and keep read-only there by default (moby's
