@@ -58,9 +58,9 @@ func helperGate(err error) error {
 	return g
 }
 
-// start starts the helper as a launcher. It is executed from a sealed copy in
-// memory: libcontainer executes it once more for each container, with rights
-// that a container's program must not reach by writing to it.
+// start starts the helper as a launcher. libcontainer executes it once more for
+// each container, from a read-only view of its file that it makes itself: an
+// overlay, or where it cannot, a copy in memory, which takes longer.
 func (b *Backend) start() (*launcher.Launcher, error) {
 	name, err := b.helper()
 	if err != nil {
@@ -71,12 +71,7 @@ func (b *Backend) start() (*launcher.Launcher, error) {
 		return nil, helperGate(err)
 	}
 	defer f.Close()
-	image, err := launcher.Sealed(job.Program, f)
-	if err != nil {
-		return nil, fmt.Errorf("container: %w", err)
-	}
-	defer image.Close()
-	l, err := launcher.Start(launcher.Options{Namespaces: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Program: image, Argv: []string{job.Program, "serve"}})
+	l, err := launcher.Start(launcher.Options{Namespaces: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Program: f, Argv: []string{job.Program, "serve"}})
 	if err != nil {
 		return nil, fmt.Errorf("container: %s: %w", name, err)
 	}
