@@ -48,6 +48,7 @@ var smoke = []row{
 	{root, "sandbox", ""},
 	{user, "sandbox", ""},
 	{root, "spawn/native", "^(TestRoots|TestHostileRoots|TestMounts|TestMountsBelow|TestFilesAs|TestAttacksOnInit|TestNetns)$"},
+	{root, "spawn/container", "^(TestDeviceRules|TestRoots|TestCgroupsStayOurs)$"},
 	{user, "sandbox/cgroup", ""},
 	{root, "sandbox/cgroup", ""},
 	{hybrid, "sandbox/cgroup", ""},
