@@ -77,15 +77,15 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 		return nil, errors.New("container: an actor needs host ids of its own; Request.Host is nil")
 	}
 	began := time.Now()
-	after, err := spawn.Program(r)
-	if err != nil {
-		return nil, err
-	}
 	join, err := withCgroup(r)
 	if err != nil {
 		return nil, err
 	}
 	defer join.close()
+	after, err := spawn.Program(join.Request)
+	if err != nil {
+		return nil, err
+	}
 	l, epoch, err := b.get()
 	if err != nil {
 		return nil, err

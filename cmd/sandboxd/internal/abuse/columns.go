@@ -12,6 +12,7 @@ func columns() []column {
 	)
 	return []column{
 		{backend: "native"},
+		{backend: "container"},
 		{backend: "process", except: map[string]string{
 			"filesystem/granted-*":          mounts,
 			"filesystem/truncate":           "EACCES; without landlock-truncate: OK # Landlock of this kernel does not hold it, and there is no other wall; the report says so",
