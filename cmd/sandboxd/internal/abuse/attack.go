@@ -3,6 +3,7 @@ package abuse
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -202,6 +203,8 @@ func reads(path string) error {
 		return err
 	}
 	defer f.Close()
-	_, err = f.Read(make([]byte, 1))
+	if _, err = f.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+		return word("empty")
+	}
 	return err
 }
