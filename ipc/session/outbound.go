@@ -101,11 +101,14 @@ func (s *Session) Call(ctx context.Context, verb string, payload []byte) ([]byte
 
 // outcome waits for the call's end. When ctx ends the call is cancelled.
 func (c *call) outcome(ctx context.Context) ([]byte, error) {
-	if cause := c.s.wait(ctx, c.final); cause != nil {
+	cause := c.s.wait(ctx, c.final)
+	if cause != nil {
 		c.end(cause)
-		if c.ownCancel() {
-			return nil, fmt.Errorf("call of %s: %w", c.verb, cause)
-		}
+	} else if ctx.Err() != nil { // the whole program may have been cancelled with it, and this was the quicker way
+		cause = context.Cause(ctx)
+	}
+	if cause != nil && c.ownCancel() {
+		return nil, fmt.Errorf("call of %s: %w", c.verb, cause)
 	}
 	return c.result, c.err
 }
@@ -132,7 +135,7 @@ func (c *call) ownCancel() bool {
 	case errors.Is(r, context.DeadlineExceeded):
 		return true
 	}
-	return errors.Is(r, context.Canceled) && (r.Canceller == c.asked.By || r.Canceller == Ref{})
+	return errors.Is(r, context.Canceled) && (r.Canceller == c.asked.By || r.Canceller == c.s.o.Self || r.Canceller == Ref{})
 }
 
 // askToEnd sends CANCEL, once, in the name of whoever is the cause.
