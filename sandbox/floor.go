@@ -32,11 +32,14 @@ func (f Floor) reaches(least Floor) bool {
 	return slices.Index(floors, f) >= slices.Index(floors, least)
 }
 
-// ladder is every backend with what it reaches, the cheapest first.
-var ladder = []struct {
+// rung is a backend with what it reaches.
+type rung struct {
 	name string
 	is   Floor
-}{
+}
+
+// ladder is every backend, the cheapest first.
+var ladder = []rung{
 	{"process", FloorProcess},
 	{"native", FloorNamespace},
 	{"container", FloorNamespace},
@@ -208,11 +211,13 @@ func (h *Host) none(s Spec, tried []Passed) error {
 	if s.Backend != Auto {
 		e.Named = tried[0].Backend
 	}
-	strongest := ladder[len(ladder)-1]
+	down := slices.Clone(ladder) // the strongest first, and of those as strong the cheapest
+	slices.SortStableFunc(down, func(a, b rung) int { return slices.Index(floors, b.is) - slices.Index(floors, a.is) })
+	strongest := down[0]
 	if !strongest.is.reaches(s.Isolation) {
 		e.Tried = append(e.Tried, Passed{"others", fmt.Sprintf("this build has none that reaches %s; %s is its strongest", s.Isolation, strongest.name)})
 	}
-	for _, l := range slices.Backward(ladder) { // the strongest first
+	for _, l := range down {
 		if l.is.reaches(s.Isolation) && s.Backend == Auto {
 			continue // it was tried
 		}

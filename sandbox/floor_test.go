@@ -34,6 +34,7 @@ func pretend(native, process error) *Host {
 	h := bare()
 	h.backends["native"] = &pretended{Backend: h.backends["native"], why: native}
 	h.backends["process"] = &pretended{Backend: h.backends["process"], why: process}
+	h.backends["container"] = &pretended{Backend: h.backends["container"], why: errors.New("no helper")}
 	return h
 }
 
@@ -94,16 +95,19 @@ func TestNoBackend(t *testing.T) {
 		"ubuntu": {pretend(ubuntu, nil), Spec{Backend: Auto}, `no backend here reaches isolation namespace and holds what was asked for:
   process: it reaches process only
   native: userns: clone: permission denied; /proc/sys/kernel/apparmor_restrict_unprivileged_userns is 1 (install a profile that allows userns for sandboxd)
+  container: no helper
 what else would serve:
   --isolation process, which the process backend reaches here with all that was asked for`},
 		"nothing works": {pretend(ubuntu, errors.New("no memfd")), Spec{Isolation: FloorProcess}, `no backend here reaches isolation process and holds what was asked for:
   process: no memfd
   native: userns: clone: permission denied; /proc/sys/kernel/apparmor_restrict_unprivileged_userns is 1 (install a profile that allows userns for sandboxd)
+  container: no helper
 what else would serve:
   another host, or this one mended: sandboxd doctor says how`},
 		"kernel": {pretend(nil, nil), Spec{Isolation: FloorKernel}, `no backend here reaches isolation kernel and holds what was asked for:
   process: it reaches process only
   native: it reaches namespace only
+  container: it reaches namespace only
   others: this build has none that reaches kernel; native is its strongest
 what else would serve:
   --isolation namespace, which the native backend reaches here with all that was asked for

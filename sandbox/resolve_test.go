@@ -19,6 +19,7 @@ import (
 	"sandboxd/rootfs"
 	"sandboxd/sandbox/cgroup"
 	"sandboxd/spawn"
+	"sandboxd/spawn/container"
 	"sandboxd/spawn/launcher"
 	"sandboxd/spawn/native"
 	"sandboxd/spawn/plan"
@@ -29,7 +30,7 @@ var errNoCgroup = errors.New("no cgroup in this test")
 
 // bare is a host without cgroups; nothing is started on it.
 func bare() *Host {
-	return &Host{noCgroup: errNoCgroup, backends: map[string]spawn.Backend{"native": native.New(native.Options{}), "process": process.New()}}
+	return &Host{noCgroup: errNoCgroup, backends: map[string]spawn.Backend{"native": native.New(native.Options{}), "process": process.New(), "container": container.New(container.Options{})}}
 }
 
 func missing(r *resolved) string {

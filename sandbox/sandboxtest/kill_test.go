@@ -72,7 +72,7 @@ func busyTree(s setup) body {
 	}
 }
 
-var kills = flag.Int("kills", 5, "how often TestKillAtRandomMoments kills each of its victims")
+var kills = flag.Int("kills", 3, "how often TestKillAtRandomMoments kills each of its victims")
 
 // Whoever is killed, at whatever moment, nothing is left: the supervisor takes
 // all along, and it itself ends well after the death of any process below it.
