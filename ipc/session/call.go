@@ -35,9 +35,8 @@ type call struct {
 	signal   chan struct{}
 
 	// Opener's side.
-	asked Cancelled // in whose name CANCEL was sent
-	tells bool      // it was
-	acked bool      // CANCELACK was received
+	tells bool // CANCEL was sent
+	acked bool // CANCELACK was received
 
 	// Server's side.
 	f      func(context.Context, *Inbound) ([]byte, error)

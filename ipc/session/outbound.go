@@ -107,7 +107,7 @@ func (c *call) outcome(ctx context.Context) ([]byte, error) {
 	} else if ctx.Err() != nil { // the whole program may have been cancelled with it, and this was the quicker way
 		cause = context.Cause(ctx)
 	}
-	if cause != nil && c.ownCancel() {
+	if cause != nil && c.ownCancel(cause) {
 		return nil, fmt.Errorf("call of %s: %w", c.verb, cause)
 	}
 	return c.result, c.err
@@ -127,7 +127,7 @@ func (c *call) end(cause error) {
 
 // ownCancel tells whether a call that has ended did so because this side asked,
 // and of nobody else's doing: then our own reason says more than what came back.
-func (c *call) ownCancel() bool {
+func (c *call) ownCancel(cause error) bool {
 	r, remote := errors.AsType[*RemoteError](c.err)
 	switch {
 	case !remote || errors.Is(c.err, ErrTooSlow):
@@ -135,19 +135,24 @@ func (c *call) ownCancel() bool {
 	case errors.Is(r, context.DeadlineExceeded):
 		return true
 	}
-	return errors.Is(r, context.Canceled) && (r.Canceller == c.asked.By || r.Canceller == c.s.o.Self || r.Canceller == Ref{})
+	return errors.Is(r, context.Canceled) && (r.Canceller == c.s.nameOf(cause).By || r.Canceller == Ref{})
+}
+
+// nameOf is in whose name a call is cancelled.
+func (s *Session) nameOf(cause error) Cancelled {
+	if who, ok := errors.AsType[*Cancelled](cause); ok {
+		return *who
+	}
+	return Cancelled{By: s.o.Self, Reason: cause.Error()}
 }
 
 // askToEnd sends CANCEL, once, in the name of whoever is the cause.
 func (c *call) askToEnd(cause error) {
-	by := Cancelled{By: c.s.o.Self, Reason: cause.Error()}
-	if who, ok := errors.AsType[*Cancelled](cause); ok {
-		by = *who
-	}
+	by := c.s.nameOf(cause)
 	c.s.mu.Lock()
 	write := false
 	if !c.ended && !c.tells {
-		c.tells, c.asked = true, by
+		c.tells = true
 		write, _ = c.s.w.put(&message{kind: cancel, cid: c.cid, by: by.By, reason: by.Reason, left: millis(c.s.o.Grace)})
 	}
 	c.s.mu.Unlock()
