@@ -33,9 +33,8 @@ type RemoteError = session.RemoteError
 // TooSlowError says who did not end in time when asked. It is ErrTooSlow.
 type TooSlowError = session.TooSlowError
 
-// Lent is bytes of a message that are not copied, for large ones: as a request,
-// or part of one, they are the function's until its answer has been encoded, and
-// overwritten then; as an answer or an item they are the receiver's for good.
+// Lent is bytes of a message that are not copied, for large ones. Those of a
+// request are overwritten once its answer has been encoded; see [session.Lent].
 type Lent = session.Lent
 
 // ServerStream is the server's end of a dialog; see HandleStream.

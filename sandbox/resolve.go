@@ -116,7 +116,7 @@ func (h *Host) resolveOn(s Spec, b spawn.Backend) (*resolved, error) {
 }
 
 // namespaced tells whether actors of this backend have namespaces, and so a root and ids of their own.
-func (r *resolved) namespaced() bool { return r.backend.Name() != "process" }
+func (r *resolved) namespaced() bool { return Reaches(r.backend.Name()).reaches(FloorNamespace) }
 
 // ownIDs tells whether the actor is to have ids of its own on the host. Those
 // that root gave to an ordinary user exist in a user namespace only.

@@ -206,3 +206,15 @@ func parent(pid int) (int, error) {
 	}
 	return strconv.Atoi(string(f[1]))
 }
+
+// WithPeers gives p, which wraps inner, the Peers of inner, where that has them.
+func WithPeers(p, inner Process) Process {
+	peers, ok := inner.(Peers)
+	if !ok {
+		return p
+	}
+	return struct {
+		Process
+		Peers
+	}{p, peers}
+}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/namespaces"
 	"sandboxd/namespaces/landlock"
 	"sandboxd/namespaces/seccomp"
 )
@@ -54,6 +55,23 @@ func Try(ctx context.Context, b Backend, r *Request) error {
 		return fmt.Errorf("killed, but ended with status %#x", uint32(exit.Status))
 	}
 	return nil
+}
+
+// Namespaced is the answer of a backend that takes namespaces: all of it where
+// an actor with everything on could be tried, else none, for the host's reason.
+func Namespaced(tried error) Features {
+	f := Features{Landlock: LandlockGate()}
+	for _, name := range []Feature{
+		UserNS, PIDNS, MountNS, NetNS, UTSNS, IPCNS, CgroupNS, PivotRoot, ReadOnlyRoot,
+		NoNewPrivs, NoCapabilities, Filter, DiskLimit, KillWhole, TwoIDs, TimeNS, Terminal, PeerSocket,
+	} {
+		f[name] = nil
+		if tried != nil {
+			observed, remedy := namespaces.Diagnose("", tried)
+			f[name] = &Gate{Feature: name, Observed: observed, Remedy: remedy}
+		}
+	}
+	return f
 }
 
 // LandlockGate is the answer of every backend whose second wall is Landlock.

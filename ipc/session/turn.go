@@ -17,7 +17,7 @@ import (
 // the next call takes it, or watch does.
 type turn struct {
 	free     chan struct{}                                 // has an element while nobody has the turn
-	swift    interface{ SetReadDeadline(time.Time) error } // nil: the turn is never left free
+	stopper  interface{ SetReadDeadline(time.Time) error } // makes who reads give the turn up; nil: it is never left free
 	used     atomic.Bool                                   // since watch looked
 	watching atomic.Bool
 	inline   atomic.Pointer[call] // whose function runs where it was read
@@ -35,7 +35,7 @@ const patience = 100
 
 func (t *turn) init(rw io.ReadWriteCloser) {
 	t.free, t.slow = make(chan struct{}, 1), map[string]int{}
-	t.swift, _ = rw.(interface{ SetReadDeadline(time.Time) error })
+	t.stopper, _ = rw.(interface{ SetReadDeadline(time.Time) error })
 }
 
 // take takes the turn if it is free.
@@ -48,7 +48,7 @@ func (t *turn) take() bool {
 	}
 }
 
-// leave leaves the turn to whoever comes next. Precondition: it was taken, and swift.
+// leave leaves the turn to whoever comes next. Precondition: it was taken, and there is a stopper.
 func (s *Session) leave() {
 	s.used.Store(true)
 	s.free <- struct{}{}
@@ -117,7 +117,7 @@ func (s *Session) receive() {
 
 // lone tells whether a call is all that goes on, and may run where it was read.
 func (s *Session) lone(c *call) bool {
-	if s.swift == nil || c.mode != Unary || s.l.r.Buffered() > 0 {
+	if s.stopper == nil || c.mode != Unary || s.l.r.Buffered() > 0 {
 		return false
 	}
 	s.mu.Lock()
@@ -131,7 +131,7 @@ func (s *Session) lone(c *call) bool {
 
 // idle tells whether nothing goes on, after a call of ours: the next one will read for itself.
 func (s *Session) idle() bool {
-	if s.swift == nil || s.l.r.Buffered() > 0 {
+	if s.stopper == nil || s.l.r.Buffered() > 0 {
 		return false
 	}
 	s.mu.Lock()
@@ -167,7 +167,7 @@ func (s *Session) wait(ctx context.Context, over <-chan struct{}) error {
 // read dispatches messages until over is closed or ctx ends, and gives the turn away. Precondition: it has it.
 func (s *Session) read(ctx context.Context, over <-chan struct{}) {
 	if ctx.Done() != nil {
-		defer context.AfterFunc(ctx, func() { _ = s.swift.SetReadDeadline(time.Unix(1, 0)) })()
+		defer context.AfterFunc(ctx, func() { _ = s.stopper.SetReadDeadline(time.Unix(1, 0)) })()
 	}
 	for {
 		select {
@@ -205,8 +205,8 @@ func (s *Session) step() (c *call, err error) {
 	body, err := s.l.read()
 	switch {
 	case err == nil:
-	case s.swift != nil && errors.Is(err, os.ErrDeadlineExceeded):
-		if err := s.swift.SetReadDeadline(time.Time{}); err != nil {
+	case s.stopper != nil && errors.Is(err, os.ErrDeadlineExceeded):
+		if err := s.stopper.SetReadDeadline(time.Time{}); err != nil {
 			return nil, lost(err)
 		}
 		return nil, errAsked

@@ -41,9 +41,8 @@ type Ref = session.Ref
 // Cancelled is the cause (context.Cause) of a context that somebody cancelled: who, and what for.
 type Cancelled = session.Cancelled
 
-// Lent is bytes of a message that are not copied, for large ones: as a request,
-// or part of one, they are the function's until its answer has been encoded, and
-// overwritten then; as an answer or an item they are the receiver's for good.
+// Lent is bytes of a message that are not copied, for large ones. Those of a
+// request are overwritten once its answer has been encoded; see [session.Lent].
 type Lent = session.Lent
 
 // ServerStream is this side's end of a dialog that somebody opened: it receives In and sends Out.

@@ -84,7 +84,7 @@ func TestMain(m *testing.M) {
 // watchdog turns a hang into a failure.
 const watchdog = 2 * time.Minute
 
-// A container takes ten times as long to start as an actor of native, which is the same for all that is tested here.
+// Containers take ten times as long to start, and what is tested here lies above all backends.
 var everywhere = flag.Bool("everywhere", false, "run every behaviour in containers too, not every fifth")
 
 // each runs a behaviour on every way to run actors.

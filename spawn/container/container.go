@@ -26,7 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,23 +44,23 @@ type Options struct {
 
 // Backend implements spawn.Backend.
 type Backend struct {
-	options Options
-
-	mu       sync.Mutex
-	closed   bool
-	launcher *launcher.Launcher
-	proved   *launcher.Launcher // one that has made a container
-	epoch    uint64
+	options  Options
+	launcher launcher.Keeper
+	proved   atomic.Pointer[launcher.Launcher] // one that has made a container
 }
 
 // New makes the backend. Nothing is started before the first Start.
-func New(o Options) *Backend { return &Backend{options: o} }
+func New(o Options) *Backend {
+	b := &Backend{options: o}
+	b.launcher.Start = b.start
+	return b
+}
 
 // Prestart starts the helper beside the caller's own work. Errors show in Start.
 func (b *Backend) Prestart() {
 	go func() {
 		if os.Geteuid() == 0 {
-			_, _, _ = b.get()
+			_, _, _ = b.launcher.Get()
 		}
 	}()
 }
@@ -86,7 +86,7 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 	if err != nil {
 		return nil, err
 	}
-	l, epoch, err := b.get()
+	l, epoch, err := b.launcher.Get()
 	if err != nil {
 		return nil, err
 	}
@@ -104,9 +104,7 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 	if err != nil {
 		return nil, b.explain(l, err)
 	}
-	b.mu.Lock()
-	b.proved = l
-	b.mu.Unlock()
+	b.proved.Store(l)
 	if r.Peer {
 		parked.KeepSocket(r.Host.UID)
 	}
@@ -114,7 +112,7 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 	if err != nil {
 		return nil, err
 	}
-	return withPeers(&process{p, waited}), nil
+	return spawn.WithPeers(&process{p, waited}, p), nil
 }
 
 // explain adds what a helper's own words lack.
@@ -125,9 +123,7 @@ func (b *Backend) explain(l *launcher.Launcher, err error) error {
 	if !errors.Is(err, launcher.ErrLost) {
 		return err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if name, no := b.helper(); no == nil && !b.closed && l != b.proved {
+	if name, no := b.helper(); no == nil && !b.launcher.Closed() && l != b.proved.Load() {
 		return helperGate(fmt.Errorf("%s ended at once, so it is no %s of this version: %w", name, job.Program, err))
 	}
 	return fmt.Errorf("container: the helper is gone: %w", err)
@@ -141,18 +137,6 @@ type process struct {
 
 func (p *process) Phases() []spawn.Phase {
 	return append([]spawn.Phase{{Name: "helper", Took: p.waited}}, p.Process.Phases()...)
-}
-
-// withPeers gives p the Peers of what it wraps, where that has them.
-func withPeers(p *process) spawn.Process {
-	peers, ok := p.Process.(spawn.Peers)
-	if !ok {
-		return p
-	}
-	return struct {
-		*process
-		spawn.Peers
-	}{p, peers}
 }
 
 // joined is a Request whose cgroup v2 directory is one more file that the init writes itself to.
@@ -189,37 +173,5 @@ func (j *joined) close() {
 	}
 }
 
-func (b *Backend) get() (*launcher.Launcher, uint64, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return nil, 0, launcher.ErrLost
-	}
-	if b.launcher != nil {
-		select {
-		case <-b.launcher.Done():
-			b.launcher = nil
-		default:
-		}
-	}
-	if b.launcher == nil {
-		l, err := b.start()
-		if err != nil {
-			return nil, 0, err
-		}
-		b.launcher = l
-	}
-	b.epoch++
-	return b.launcher, b.epoch, nil
-}
-
 // Close implements spawn.Backend.
-func (b *Backend) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.closed = true
-	if b.launcher != nil {
-		return b.launcher.Close()
-	}
-	return nil
-}
+func (b *Backend) Close() error { return b.launcher.Close() }

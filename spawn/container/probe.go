@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"sandboxd/namespaces"
 	"sandboxd/spawn"
 )
 
@@ -17,22 +16,9 @@ func (b *Backend) Probe(ctx context.Context) spawn.Features {
 	if gate, ok := errors.AsType[*spawn.Gate](b.Usable()); ok {
 		return spawn.Features{gate.Feature: gate}
 	}
-	f := spawn.Features{}
 	r := &spawn.Request{
 		ID: "probe", Dir: "/", UID: 1000, GID: 1000, Hostname: "probe", Scratch: spawn.Scratch{Bytes: 1 << 20, Inodes: 64},
 		Host: &spawn.HostIDs{InitUID: probeID, InitGID: probeID, UID: probeID + 1, GID: probeID + 1},
 	}
-	err := spawn.Try(ctx, b, r)
-	for _, name := range []spawn.Feature{
-		spawn.UserNS, spawn.PIDNS, spawn.MountNS, spawn.NetNS, spawn.UTSNS, spawn.IPCNS, spawn.CgroupNS, spawn.PivotRoot, spawn.ReadOnlyRoot,
-		spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.DiskLimit, spawn.KillWhole, spawn.TwoIDs, spawn.TimeNS, spawn.Terminal, spawn.PeerSocket,
-	} {
-		f[name] = nil
-		if err != nil {
-			observed, remedy := namespaces.Diagnose("", err)
-			f[name] = &spawn.Gate{Feature: name, Observed: observed, Remedy: remedy}
-		}
-	}
-	f[spawn.Landlock] = spawn.LandlockGate()
-	return f
+	return spawn.Namespaced(spawn.Try(ctx, b, r))
 }

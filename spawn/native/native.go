@@ -235,7 +235,7 @@ func (p *Parked) finish(ctx context.Context, r *spawn.Request, after []plan.Step
 		}
 		return nil, err
 	}
-	return withPeers(&process{Process: a, before: p.before, close: p.close}), nil
+	return spawn.WithPeers(&process{Process: a, before: p.before, close: p.close}, a), nil
 }
 
 // Close ends a parked actor that is not wanted.

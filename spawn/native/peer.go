@@ -17,15 +17,3 @@ func (b *Backend) programUID(r *spawn.Request) int {
 	}
 	return r.Host.UID
 }
-
-// withPeers gives p the Peers of what it wraps, where that has them.
-func withPeers(p *process) spawn.Process {
-	peers, ok := p.Process.(spawn.Peers)
-	if !ok {
-		return p
-	}
-	return struct {
-		*process
-		spawn.Peers
-	}{p, peers}
-}

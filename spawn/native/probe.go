@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 
-	"sandboxd/namespaces"
 	"sandboxd/spawn"
 )
 
@@ -12,7 +11,6 @@ import (
 // works, so does each part; where not, the error names the part and the host's
 // reason is looked up.
 func (b *Backend) Probe(ctx context.Context) spawn.Features {
-	f := spawn.Features{}
 	r := &spawn.Request{
 		ID: "probe", Dir: "/", UID: 1000, GID: 1000, Hostname: "probe", Alone: true, Scratch: spawn.Scratch{Bytes: 1 << 20, Inodes: 64},
 	}
@@ -20,17 +18,7 @@ func (b *Backend) Probe(ctx context.Context) spawn.Features {
 		r.Host = &spawn.HostIDs{InitUID: probeID, InitGID: probeID, UID: probeID + 1, GID: probeID + 1}
 	}
 	err := spawn.Try(ctx, b, r)
-	for _, name := range []spawn.Feature{
-		spawn.UserNS, spawn.PIDNS, spawn.MountNS, spawn.NetNS, spawn.UTSNS, spawn.IPCNS, spawn.CgroupNS, spawn.PivotRoot, spawn.ReadOnlyRoot,
-		spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.DiskLimit, spawn.KillWhole, spawn.TwoIDs, spawn.TimeNS, spawn.Terminal, spawn.PeerSocket,
-	} {
-		f[name] = nil
-		if err != nil {
-			observed, remedy := namespaces.Diagnose("", err)
-			f[name] = &spawn.Gate{Feature: name, Observed: observed, Remedy: remedy}
-		}
-	}
-	f[spawn.Landlock] = spawn.LandlockGate()
+	f := spawn.Namespaced(err)
 	if b.rootless && b.options.SubUIDs.Count == 0 {
 		f[spawn.TwoIDs] = &spawn.Gate{
 			Feature: spawn.TwoIDs, Observed: "no subordinate ids for this user, or newuidmap is not installed",

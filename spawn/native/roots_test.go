@@ -23,7 +23,7 @@ import (
 // archive is a root in a file.
 func archive(t *testing.T) string {
 	t.Helper()
-	program, err := os.ReadFile(busybox(t))
+	program, err := os.ReadFile(spawntest.Busybox(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestRoots(t *testing.T) {
 	} {
 		r := request(t)
 		r.Root, r.Scratch = root, spawn.Scratch{Bytes: 16 << 20, Inodes: 512}
-		out := startable(t, r, "/bin/sh", "-c", strings.ReplaceAll(script, "cat", "/bin/busybox cat"))
+		out := spawntest.Piped(t, r, "/bin/sh", "-c", strings.ReplaceAll(script, "cat", "/bin/busybox cat"))
 		p, err := b.Start(bounded(t), r)
 		if err != nil {
 			t.Errorf("%+v: %v", root, err)
@@ -111,7 +111,7 @@ func TestMountsBelow(t *testing.T) {
 	} {
 		r := request(t)
 		change(r)
-		out := startable(t, r, "/bin/sh", "-c", "ls -A /d/proc 2>/dev/null; test -d /proc/1")
+		out := spawntest.Piped(t, r, "/bin/sh", "-c", "ls -A /d/proc 2>/dev/null; test -d /proc/1")
 		p, err := b.Start(bounded(t), r)
 		if os.Geteuid() != 0 {
 			if p != nil || err == nil || !strings.Contains(err.Error(), " is mounted below it") {
@@ -162,77 +162,20 @@ func TestArchiveLimits(t *testing.T) {
 		}
 		r := request(t)
 		r.Root = rootfs.Source{Kind: rootfs.Tar, Path: file}
-		startable(t, r, "/none")
+		spawntest.Piped(t, r, "/none")
 		if p, err := b.Start(bounded(t), r); !errors.Is(err, c.want) || p != nil {
 			t.Errorf("%s: %v, %v, want %v", name, p, err, c.want)
 		}
 	}
 }
 
-// A root that has links or files where the sandbox makes its own is refused, or
-// they are left aside: nothing is made where they lead to.
 func TestHostileRoots(t *testing.T) {
 	b := watched(t)
-	program, err := os.ReadFile(busybox(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]struct {
-		path, text string // a link, or with "" a file
-		want       error
-	}{
-		"sockets":           {"run/sandboxd/s", "HOST", nil},
-		"sockets, to it":    {"run/sandboxd/s", "/in", nil},
-		"empty":             {"run/sandboxd/empty", "HOST", nil},
-		"peer":              {"run/sandboxd/peer.sock", "HOST/victim", nil},
-		"ours, to nowhere":  {"run/sandboxd", "HOST", unix.ENOENT},
-		"ours, to it":       {"run/sandboxd", "/in", unix.ELOOP},
-		"run, to it":        {"run", "in", unix.ELOOP},
-		"run, to nowhere":   {"run", "HOST", unix.ENOENT},
-		"dev":               {"dev", "/in", unix.ELOOP},
-		"proc":              {"proc", "in", unix.ELOOP},
-		"tmp":               {"tmp", "/in", unix.ELOOP},
-		"dev is a file":     {"dev", "", unix.ENOTDIR},
-		"sockets in a file": {"run", "", unix.ENOTDIR},
-	} {
-		for _, alone := range []bool{false, true} {
-			host, dir, in := spawntest.Dir(t), spawntest.Dir(t), spawntest.Dir(t)
-			victim := filepath.Join(host, "victim")
-			at := filepath.Join(dir, c.path)
-			err := errors.Join(os.WriteFile(victim, nil, 0o666), os.Mkdir(dir+"/bin", 0o755), os.Mkdir(dir+"/in", 0o755), os.WriteFile(dir+"/bin/sh", program, 0o755), os.MkdirAll(filepath.Dir(at), 0o755))
-			if c.text == "" {
-				err = errors.Join(err, os.WriteFile(at, nil, 0o644))
-			} else {
-				err = errors.Join(err, os.Symlink(strings.Replace(c.text, "HOST", host, 1), at))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
+	for _, alone := range []bool{false, true} {
+		spawntest.HostileRoots(t, b, func(t testing.TB) *spawn.Request {
 			r := request(t)
-			r.Root, r.Alone = rootfs.Source{Kind: rootfs.Dir, Path: dir}, alone
-			r.Mounts = []rootfs.Mount{{Source: in, Target: "/in", Writable: true}}
-			// A link to a directory that is let in is not followed by the sandbox's own either.
-			out := startable(t, r, "/bin/sh", "-c", "ls -A /in; echo x 2>/dev/null >/run/sandboxd/x || echo x 2>/dev/null >/dev/x || echo ended")
-			p, err := b.Start(bounded(t), r)
-			if !errors.Is(err, c.want) || err != nil && c.want == nil {
-				t.Errorf("%s, alone %v: %v, want %v", name, alone, err, c.want)
-			}
-			if err == nil {
-				if _, err := p.Wait(bounded(t)); err != nil {
-					t.Error(err)
-				}
-				if err := p.Close(); err != nil {
-					t.Error(err)
-				}
-				if text := out(); text != "ended\n" {
-					t.Errorf("%s, alone %v: %q", name, alone, text)
-				}
-			}
-			for d, want := range map[string]int{host: 1, in: 0} {
-				if list, err := os.ReadDir(d); err != nil || len(list) != want {
-					t.Errorf("%s, alone %v: made on the host: %v, %v", name, alone, list, err)
-				}
-			}
-		}
+			r.Alone = alone
+			return r
+		})
 	}
 }

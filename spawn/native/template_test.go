@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,30 +37,6 @@ func watched(t *testing.T) *native.Backend {
 	return b
 }
 
-// startable completes a request with streams; out is what the program writes, once all is closed.
-func startable(t *testing.T, r *spawn.Request, argv ...string) (out func() string) {
-	t.Helper()
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
-	outR, outW, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { null.Close(); outR.Close(); outW.Close() })
-	r.Argv, r.Stdio = argv, [3]*os.File{null, outW, outW}
-	return func() string {
-		outW.Close()
-		_ = outR.SetReadDeadline(time.Now().Add(deadline))
-		b, err := io.ReadAll(outR)
-		if err != nil {
-			t.Error(err)
-		}
-		return string(b)
-	}
-}
-
 // run runs argv to its end.
 func run(t *testing.T, b spawn.Backend, change func(*spawn.Request), argv ...string) string {
 	t.Helper()
@@ -69,7 +44,7 @@ func run(t *testing.T, b spawn.Backend, change func(*spawn.Request), argv ...str
 	if change != nil {
 		change(r)
 	}
-	out := startable(t, r, argv...)
+	out := spawntest.Piped(t, r, argv...)
 	p, err := b.Start(bounded(t), r)
 	if err != nil {
 		t.Fatalf("%q: %v", argv, err)
@@ -116,7 +91,7 @@ func TestLaunchersAreShared(t *testing.T) {
 	run(t, b, func(r *spawn.Request) { r.Mounts = []rootfs.Mount{{Source: dir, Target: "/data"}} }, "true")
 	run(t, b, func(r *spawn.Request) {
 		r.Root.Kind = rootfs.Scratch
-		r.Mounts = []rootfs.Mount{{Source: busybox(t), Target: "/bin/true"}}
+		r.Mounts = []rootfs.Mount{{Source: spawntest.Busybox(t), Target: "/bin/true"}}
 	}, "/bin/true")
 	end := time.Now().Add(deadline) // they end beside the caller
 	for len(launchers()) > 2 && time.Now().Before(end) {
@@ -125,16 +100,6 @@ func TestLaunchersAreShared(t *testing.T) {
 	if n := launchers(); len(n) != 2 {
 		t.Errorf("%d launchers after actors with mounts of their own have ended, want 2", len(n))
 	}
-}
-
-// busybox is a program that needs no other file.
-func busybox(t *testing.T) string {
-	t.Helper()
-	const name = "/bin/busybox"
-	if _, err := os.Stat(name); err != nil {
-		spawntest.Lack(t, "%s (Debian package busybox-static)", name)
-	}
-	return name
 }
 
 // A start that fails leaves no launcher behind, at whatever step it fails.
@@ -163,7 +128,7 @@ func TestFailedTemplatesLeaveNothing(t *testing.T) {
 		for range 4 {
 			r := request(t)
 			c.change(r)
-			startable(t, r, "true")
+			spawntest.Piped(t, r, "true")
 			if p, err := b.Start(c.ctx, r); !errors.Is(err, c.want) || p != nil {
 				t.Errorf("%s: %v, %v, want %v", name, p, err, c.want)
 			}
@@ -191,7 +156,7 @@ func TestForbiddenMount(t *testing.T) {
 	}
 	r := request(t)
 	r.Mounts = []rootfs.Mount{{Source: dir + "/closed/file", Target: "/data"}}
-	startable(t, r, "true")
+	spawntest.Piped(t, r, "true")
 	if p, err := b.Start(bounded(t), r); !errors.Is(err, want) || p != nil || strings.Contains(err.Error(), "namespaces") {
 		t.Errorf("%v, %v, want %v", p, err, want)
 	}
@@ -208,7 +173,7 @@ func TestCloseDuringTemplate(t *testing.T) {
 		for range 4 {
 			r := request(t)
 			r.Root = rootfs.Source{Kind: rootfs.Dir, Path: dir, Writable: true}
-			startable(t, r, "/none")
+			spawntest.Piped(t, r, "/none")
 			group.Go(func() {
 				if p, err := b.Start(bounded(t), r); err == nil {
 					t.Errorf("started %v", p)
@@ -237,7 +202,7 @@ func TestStoppedLauncher(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	r := request(t)
-	startable(t, r, "true")
+	spawntest.Piped(t, r, "true")
 	result := make(chan error, 1)
 	go func() {
 		p, err := b.Start(ctx, r)
@@ -285,7 +250,7 @@ func TestPark(t *testing.T) {
 	for i := range 3 {
 		r := request(t)
 		r.Dir, r.Umask = "/usr", 0o077
-		out := startable(t, r)
+		out := spawntest.Piped(t, r)
 		p, err := b.Park(bounded(t), r)
 		if err != nil {
 			t.Fatal(err)
@@ -306,7 +271,7 @@ func TestPark(t *testing.T) {
 		}
 	}
 	r := request(t)
-	startable(t, r)
+	spawntest.Piped(t, r)
 	p, err := b.Park(bounded(t), r)
 	if err != nil {
 		t.Fatal(err)
@@ -369,7 +334,7 @@ func TestTimeNamespace(t *testing.T) {
 	if _, err := b.Start(bounded(t), func() *spawn.Request {
 		r := request(t)
 		r.TimeNS = true
-		startable(t, r, "no-such-program")
+		spawntest.Piped(t, r, "no-such-program")
 		return r
 	}()); !errors.Is(err, unix.ENOENT) { // the error crosses to another image of memory
 		t.Error(err)
@@ -399,7 +364,7 @@ func TestMounts(t *testing.T) {
 	}
 	r := request(t)
 	r.Mounts = []rootfs.Mount{{Source: "/dev/pts", Target: "/data"}} // no kernel can id-map this one
-	startable(t, r, "true")
+	spawntest.Piped(t, r, "true")
 	if _, err := b.Start(bounded(t), r); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "id-map /dev/pts: ") || !strings.Contains(err.Error(), "copy it to") {
 		t.Errorf("a file system that cannot be id-mapped: %v", err)
 	}

@@ -21,7 +21,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"sandboxd/rootfs"
 	"sandboxd/spawn"
@@ -34,15 +33,18 @@ import (
 // init ends what is below it when its launcher dies or its supervisor hangs up,
 // which is how an actor is killed. Where somebody else kills both at once, only
 // the actor's cgroup tells what the program left.
-type Backend struct {
-	mu       sync.Mutex
-	closed   bool
-	launcher *launcher.Launcher
-	epoch    uint64
-}
+type Backend struct{ launcher launcher.Keeper }
 
 // New makes the backend. Nothing is started before the first Start.
-func New() *Backend { return &Backend{} }
+func New() *Backend {
+	return &Backend{launcher.Keeper{Start: func() (*launcher.Launcher, error) {
+		l, err := launcher.Start(launcher.Options{})
+		if err != nil {
+			return nil, fmt.Errorf("process: %w", err)
+		}
+		return l, nil
+	}}}
+}
 
 // Name is "process".
 func (b *Backend) Name() string { return "process" }
@@ -56,7 +58,7 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 	if r.Private == "" {
 		return nil, errors.New("process: Request.Private is empty")
 	}
-	l, epoch, err := b.get()
+	l, epoch, err := b.launcher.Get()
 	if err != nil {
 		return nil, err
 	}
@@ -135,37 +137,5 @@ func after(r *spawn.Request) ([]plan.Step, error) {
 	return append(confine, program...), err
 }
 
-func (b *Backend) get() (*launcher.Launcher, uint64, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return nil, 0, launcher.ErrLost
-	}
-	if b.launcher != nil {
-		select {
-		case <-b.launcher.Done():
-			b.launcher = nil
-		default:
-		}
-	}
-	if b.launcher == nil {
-		l, err := launcher.Start(launcher.Options{})
-		if err != nil {
-			return nil, 0, fmt.Errorf("process: %w", err)
-		}
-		b.launcher = l
-	}
-	b.epoch++
-	return b.launcher, b.epoch, nil
-}
-
 // Close implements spawn.Backend.
-func (b *Backend) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.closed = true
-	if b.launcher != nil {
-		return b.launcher.Close()
-	}
-	return nil
-}
+func (b *Backend) Close() error { return b.launcher.Close() }

@@ -1,7 +1,8 @@
 // Package oci is the one package that imports libcontainer, whose API promises
 // nothing: it makes a container of a Job and waits for its end.
 //
-//	exit, err := oci.Run("1", j, stage, init, started)
+//	c, err := oci.Start("1", j, stage, init, plan, files)
+//	exit, err := c.Wait()
 //
 // libcontainer executes this program anew for each container, as `init`: the
 // init function of this package is that second life, and nsenter, which is C,
