@@ -20,9 +20,15 @@ import (
 // watchdog turns a hang into a failure.
 const watchdog = 2 * time.Minute
 
+// bounded is a test's context. A test that goes on only because it has ended has failed.
 func bounded(t testing.TB) context.Context {
 	ctx, stop := context.WithTimeout(t.Context(), watchdog)
-	t.Cleanup(stop)
+	t.Cleanup(func() {
+		if ctx.Err() == context.DeadlineExceeded {
+			t.Error("something waited for the watchdog")
+		}
+		stop()
+	})
 	return ctx
 }
 

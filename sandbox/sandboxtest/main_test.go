@@ -111,7 +111,12 @@ type scope struct {
 func newScope(t *testing.T, s setup) *scope {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), watchdog)
-	t.Cleanup(stop)
+	t.Cleanup(func() {
+		if ctx.Err() == context.DeadlineExceeded {
+			t.Error("something waited for the watchdog")
+		}
+		stop()
+	})
 	c := &scope{T: t, setup: s, ctx: ctx, began: make(chan string, 4096)}
 	c.host = &host{Starter: s.starter(t)}
 	sandbox.Handle(&c.mux, "began", func(_ context.Context, what string) (struct{}, error) {
