@@ -305,13 +305,33 @@ func TestNetns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const show = "readlink /proc/self/ns/net; cat /sys/class/net/lo/operstate 2>/dev/null; grep -c . /proc/net/dev"
-	seen := map[string]bool{}
+	// The actors live beside each other until their input ends, for the kernel gives the number of a namespace that is
+	// gone to the next.
+	in, hold, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer hold.Close()
+	outs := map[string]func() string{}
 	for name, c := range map[string]func(*spawn.Request){
-		"fresh": nil, "fresh again": nil, "alone": func(r *spawn.Request) { r.Alone = true },
+		"fresh": func(*spawn.Request) {}, "fresh again": func(*spawn.Request) {}, "alone": func(r *spawn.Request) { r.Alone = true },
 		"pooled": func(r *spawn.Request) { r.Netns = pooled }, "host": func(r *spawn.Request) { r.HostNetwork = true },
 	} {
-		got, _, _ := strings.Cut(run(t, b, c, "sh", "-c", show), "\n")
+		r := request(t)
+		c(r)
+		outs[name] = spawntest.Piped(t, r, "sh", "-c", "readlink /proc/self/ns/net; cat")
+		r.Stdio[0] = in
+		p, err := b.Start(bounded(t), r)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		defer p.Close()
+	}
+	hold.Close()
+	seen := map[string]bool{}
+	for name, out := range outs {
+		got := strings.TrimSuffix(out(), "\n")
 		switch {
 		case !strings.HasPrefix(got, "net:["), seen[got]:
 			t.Errorf("%s: network namespace %q, which another one has", name, got)
