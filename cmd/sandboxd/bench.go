@@ -24,7 +24,7 @@ rounds, and prints the contracts with what was measured. Most of it needs root.
   --rounds N     rounds of the interleaved run (default 100)
   --live N       actors alive at once (default 1000)
   --leak N       spawns of the leak count (default 1000; 0: leave it out)
-  --only LIST    parts to run: spawn, heap, idle, live, rate, death, talk, leak (default all)
+  --only LIST    parts to run: spawn, heap, idle, live, rate, death, talk, work, leak (default all)
   --json         print the table as JSON
 
 Exit code: 0 all contracts that could be measured hold; 1 some do not; 125 the
@@ -45,6 +45,9 @@ func benchmark(args []string, _ io.Reader, out, errs io.Writer) int {
 	}
 	if len(args) == 2 && args[0] == bench.TalkArg {
 		return bench.ServeTalk(args[1])
+	}
+	if len(args) == 3 && args[0] == bench.WorkArg {
+		return bench.Work(args[1], args[2])
 	}
 	var o benchOptions
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -83,7 +86,7 @@ func benchmark(args []string, _ io.Reader, out, errs io.Writer) int {
 }
 
 // benchParts are the values of --only.
-var benchParts = []string{"spawn", "heap", "idle", "live", "rate", "death", "talk", "leak"}
+var benchParts = []string{"spawn", "heap", "idle", "live", "rate", "death", "talk", "work", "leak"}
 
 // maxLive is about what one launcher has room for.
 const maxLive = 4000
@@ -186,6 +189,12 @@ func (o *benchOptions) run(ctx context.Context, errs io.Writer, command string) 
 			}
 			cancels, err := bench.Cancels(ctx, o.rounds)
 			table.Rows = append(append(table.Rows, talk...), cancels...)
+			return err
+		}},
+		{"work", nil, func() error {
+			say("work in every backend")
+			places, skipped, err := bench.Works(ctx, w, self, []string{"process", "native", "container"}, max(o.rounds/10, 3))
+			table.Places, table.Skipped = places, append(table.Skipped, skipped...)
 			return err
 		}},
 		{"leak", nil, func() error {

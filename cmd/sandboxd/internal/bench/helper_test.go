@@ -19,6 +19,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[2] == TalkArg { // as an actor of Talk
 		os.Exit(ServeTalk(os.Args[3]))
 	}
+	if len(os.Args) == 5 && os.Args[2] == WorkArg {
+		os.Exit(Work(os.Args[3], os.Args[4]))
+	}
 	hosttest.Main(m, map[string]func() error{"bench": benchUntilInterrupted})
 }
 

@@ -87,7 +87,7 @@ func (o *oci) Once(ctx context.Context) (Sample, error) {
 		return Sample{}, err
 	}
 	c := o.c
-	c.args = []string{"--root", filepath.Join(o.w.dir, o.name), "run", "--bundle", bundle, id}
+	c.args = o.args(bundle, id)
 	s, err := c.once(ctx)
 	if err != nil {
 		return s, err
@@ -96,6 +96,10 @@ func (o *oci) Once(ctx context.Context) (Sample, error) {
 	o.idle = append(o.idle, bundle)
 	o.mu.Unlock()
 	return s, nil
+}
+
+func (o *oci) args(bundle, id string) []string {
+	return []string{"--root", filepath.Join(o.w.dir, o.name), "run", "--bundle", bundle, id}
 }
 
 // take gives a bundle that nobody uses, since each names a cgroup of its own.

@@ -142,13 +142,14 @@ type Table struct {
 	Rates    []Rate    `json:"rates"`
 	Crowds   []Crowd   `json:"live"`
 	Leaks    []Leak    `json:"leaks"`
+	Places   []Place   `json:"places"`
 }
 
 // NewTable is empty but for the facts.
 func NewTable(h Host, command string) *Table {
 	return &Table{
 		Schema: Schema, Command: command, Host: h,
-		Rows: []Row{}, Subjects: []Summary{}, Skipped: []Skipped{}, Rates: []Rate{}, Crowds: []Crowd{}, Leaks: []Leak{},
+		Rows: []Row{}, Subjects: []Summary{}, Skipped: []Skipped{}, Rates: []Rate{}, Crowds: []Crowd{}, Leaks: []Leak{}, Places: []Place{},
 	}
 }
 

@@ -44,6 +44,10 @@ func sampleTable() *Table {
 	t.Rates = []Rate{{Name: "ours", InFlight: 4, Spawns: 2000, Elapsed: 2 * time.Second, PerSecond: 1000, Ready: Stats{2000, ms, 2 * ms, 3 * ms, 4 * ms}}}
 	t.Crowds = []Crowd{{Name: "ours", Actors: 1000, InFlight: 4, Reach: 950 * ms, Gone: 1200 * ms, Memory: Memory{Slab: 380 << 10, PageTables: 56 << 10, KernelStack: 32 << 10, Percpu: 10 << 10, Anon: 4 << 10}}}
 	t.Leaks = []Leak{{"fds", 7, 7, []string{}}, {"cgroups", 12, 13, []string{"/sys/fs/cgroup/pids/x"}}}
+	t.Places = []Place{
+		{Name: "bare", Ratios: map[string]Ratio{CPU: {1, 1}, Syscalls: {1, 1}, Files: {1, 1}}},
+		{"ours", Stats{5, ms, 2 * ms, 3 * ms, 4 * ms}, 620 << 10, map[string]Ratio{CPU: {1.01, 1.02}, Syscalls: {1.5, 1.6}, Files: {0.5, 0.6}}},
+	}
 	return t
 }
 

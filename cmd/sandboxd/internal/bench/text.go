@@ -92,6 +92,21 @@ func (t *Table) WriteText(out io.Writer) error {
 		}
 		w.Flush()
 	}
+	if len(t.Places) > 0 {
+		fmt.Fprint(w, "\nPLACE\tSTART median\tMEMORY\tCPU of bare\tSYSCALLS\tFILES\n")
+		for _, p := range t.Places {
+			start, memory := "-", "-"
+			if p.Start.N > 0 {
+				start = duration(p.Start.Median)
+			}
+			if p.Memory > 0 {
+				memory = Bytes.text(float64(p.Memory))
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, start, memory,
+				Times.text(p.Ratios[CPU].PerRound), Times.text(p.Ratios[Syscalls].PerRound), Times.text(p.Ratios[Files].PerRound))
+		}
+		w.Flush()
+	}
 	if len(t.Leaks) > 0 {
 		fmt.Fprint(w, "\nLEAK\tBEFORE\tAFTER\tLEFT\n")
 		for _, l := range t.Leaks {
