@@ -1,13 +1,10 @@
 package sandbox
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-
-	"sandboxd/spawn"
 )
 
 // Floor is the least that an actor's boundary must be.
@@ -189,20 +186,6 @@ func (h *Host) on(s Spec, name string) (*resolved, error) {
 		return r, err
 	}
 	return r, h.works(b)
-}
-
-// works finds out, once, whether a backend starts programs here.
-func (h *Host) works(b spawn.Backend) error {
-	h.probing.Lock()
-	defer h.probing.Unlock()
-	err, known := h.probed[b.Name()]
-	if !known {
-		if err = b.Probe(context.Background()).Hold(); h.probed == nil {
-			h.probed = map[string]error{}
-		}
-		h.probed[b.Name()] = err
-	}
-	return err
 }
 
 // none is the refusal, with what would serve instead.

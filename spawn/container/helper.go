@@ -23,12 +23,12 @@ func (b *Backend) Usable() error {
 			Remedy: "run as root, or use --backend native, which needs no root",
 		}
 	}
-	_, err := b.helper()
+	_, err := b.Program()
 	return err
 }
 
-// helper is the path of the helper program.
-func (b *Backend) helper() (string, error) {
+// Program is the path of the helper, of which it is known that it can be executed, no more.
+func (b *Backend) Program() (string, error) {
 	name := b.options.Helper
 	if name == "" {
 		self, err := os.Executable()
@@ -62,7 +62,7 @@ func helperGate(err error) error {
 // each container, from a read-only view of its file that it makes itself: an
 // overlay, or where it cannot, a copy in memory, which takes longer.
 func (b *Backend) start() (*launcher.Launcher, error) {
-	name, err := b.helper()
+	name, err := b.Program()
 	if err != nil {
 		return nil, err
 	}
