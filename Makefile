@@ -124,6 +124,11 @@ integration: ## Drive the finished program from outside, under a watchdog
 	@mkdir -p .cache
 	go run ./integration/watchdog -timeout 60m -dump .cache/integration.dump -- go test -count=1 -timeout 0 ./integration/...
 
+.PHONY: conformance
+conformance: ## Run the behaviours of backends on each, and write docs/conformance.md
+	go run ./integration/conformance spawn/process spawn/native spawn/container > .cache/conformance.md
+	mv .cache/conformance.md docs/conformance.md
+
 # What `make vm` runs, where, and with which flags of vmrun.
 VMPACKAGES ?= $$(go list ./... | grep -Ev '^sandboxd/(integration|vm|internal)')
 VMFLAGS ?=
