@@ -103,11 +103,17 @@ func until(ctx context.Context, interrupt func()) (stop func() error) {
 			return nil
 		}
 		<-over
-		if cause := context.Cause(ctx); cause != ctx.Err() {
-			return fmt.Errorf("%w: %w", ctx.Err(), cause)
-		}
-		return ctx.Err()
+		return ended(ctx)
 	}
+}
+
+// ended says why ctx has ended; nil: it has not.
+func ended(ctx context.Context) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); cause != err {
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return err
 }
 
 // sysErr gives an error of RawConn or a system call on a socket its meaning.

@@ -45,16 +45,19 @@ func NewListener(f *os.File) (*Listener, error) {
 }
 
 // Accept waits for the next connection, whoever made it: see PeerCred. The end
-// of ctx ends the wait and leaves the Listener as it was.
+// of ctx ends the wait and leaves the Listener as it was: a connection that
+// came at that moment is given to this Accept or to the next, and never lost.
 func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
-	stop := until(ctx, func() { _ = l.f.SetReadDeadline(time.Unix(1, 0)) })
-	fd, err := l.accept()
-	if ended := stop(); ended != nil {
-		if err == nil {
-			unix.Close(fd)
+	fd, err := -1, ended(ctx)
+	if err == nil {
+		stop := until(ctx, func() { _ = l.f.SetReadDeadline(time.Unix(1, 0)) })
+		fd, err = l.accept()
+		if ended := stop(); ended != nil {
+			_ = l.f.SetReadDeadline(time.Time{})
+			if err != nil {
+				err = ended
+			}
 		}
-		_ = l.f.SetReadDeadline(time.Time{})
-		err = ended
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ipc: accept at %s: %w", l.f.Name(), err)
