@@ -164,3 +164,25 @@ func absolute(p string) (string, error) {
 	}
 	return path.Join(wd, p), nil
 }
+
+// Separable says whether an ordinary user may let the tree at p in, who cannot
+// leave out what is mounted below it: with that, a tree is no layer of an
+// overlay, and with a /proc it would show the host's processes.
+func Separable(p string, layer bool) error {
+	real, err := filepath.EvalSymlinks(p)
+	if err != nil {
+		return err
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	top := strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(strings.TrimSuffix(real, "/")) + "/"
+	for line := range strings.Lines(string(mounts)) {
+		where, what, _ := strings.Cut(line, " - ")
+		if f := strings.Fields(where); len(f) > 4 && f[4] != "/" && strings.HasPrefix(f[4], top) && (layer || strings.HasPrefix(what, "proc ")) {
+			return fmt.Errorf("%s is mounted below it, which an ordinary user cannot leave out; name a directory without mounts below it, or run as root", f[4])
+		}
+	}
+	return nil
+}

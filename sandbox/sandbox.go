@@ -82,7 +82,7 @@ func Open(o Options) (*Host, error) {
 		h.ids = ids{base: 1, count: min(sub.SubUIDs.Count, sub.SubGIDs.Count) / 2}
 	}
 	b := native.New(sub)
-	h.backends = backends(b, o)
+	h.backends = backends(b, sub, o)
 	if h.one {
 		h.prestart(o.Only, b) // beside what follows
 	}
@@ -109,8 +109,11 @@ func Open(o Options) (*Host, error) {
 }
 
 // backends are all that there are, by name.
-func backends(n *native.Backend, o Options) map[string]spawn.Backend {
-	return map[string]spawn.Backend{"native": n, "process": process.New(), "container": container.New(container.Options{Helper: o.ContainerHelper})}
+func backends(n *native.Backend, sub native.Options, o Options) map[string]spawn.Backend {
+	return map[string]spawn.Backend{
+		"native": n, "process": process.New(),
+		"container": container.New(container.Options{Helper: o.ContainerHelper, SubUIDs: sub.SubUIDs, SubGIDs: sub.SubGIDs}),
+	}
 }
 
 // prestart begins the launcher of the only actor, and builds its root where

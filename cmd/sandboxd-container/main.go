@@ -2,6 +2,7 @@
 // (package sandboxd/spawn/container), which starts it; it is of no use by itself.
 //
 //	sandboxd-container serve      # descriptor 3 is a supervisor's control socket
+//	sandboxd-container serve-user # the same, once an ordinary user's ids are mapped
 //	sandboxd-container --version
 //
 // Whoever serves is process 1 of a pid namespace: when the supervisor is gone it
@@ -35,9 +36,11 @@ func main() {
 	case len(os.Args) == 2 && os.Args[1] == "--version":
 		fmt.Printf("%s %s (containers of version %d, %s)\n", job.Program, Version, job.Version, runtime.Version())
 	case len(os.Args) == 2 && os.Args[1] == "serve" && os.Getpid() == 1:
-		if err := serve(); err != nil {
-			os.Exit(1) // nobody reads what it would say; a start that waits is told that the helper is gone
-		}
+		_ = serve()
+		os.Exit(1) // nobody reads what it would say; a start that waits is told that the helper is gone
+	case len(os.Args) == 2 && os.Args[1] == "serve-user" && os.Getpid() == 1:
+		_ = launcher.Remapped(os.Args[0], "serve")
+		os.Exit(1)
 	default:
 		fmt.Fprintf(os.Stderr, "%s is started by programs that use the backend \"container\", such as sandboxd run --backend container\n", job.Program)
 		os.Exit(2)

@@ -22,8 +22,10 @@ func TestCells(t *testing.T) {
 `
 	got := cells(out)
 	want := []cell{
-		{suite, "FAIL", ""}, {"Declared", "PASS", ""},
-		{"Hidden", "SKIP", "the backend declines hidden: it has no namespaces"}, {"Exe", "FAIL", ""},
+		{suite, "FAIL", ""},
+		{"Declared", "PASS", ""},
+		{"Hidden", "SKIP", "the backend declines hidden: it has no namespaces"},
+		{"Exe", "FAIL", ""},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)

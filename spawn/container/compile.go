@@ -11,9 +11,9 @@ import (
 )
 
 // compile is what the helper makes: the container around the init.
-func compile(r *spawn.Request) job.Job {
+func compile(r *spawn.Request, rootless bool) job.Job {
 	j := job.Job{
-		Version: job.Version, UID: r.UID, GID: r.GID,
+		Version: job.Version, Rootless: rootless, UID: r.UID, GID: r.GID,
 		Root: r.Root, Mounts: r.Mounts, Scratch: job.Scratch(r.Scratch), Hostname: r.Hostname,
 		HostNetwork: r.HostNetwork, Netns: -1, Cgroup: spawn.CgroupAt(r), TimeNS: r.TimeNS, OOMScore: spawn.OOMScore, Socket: spawn.DefaultSocket,
 	}

@@ -18,7 +18,11 @@
 // init joins the actor's cgroup as its first step, before anything of the user's
 // runs; so the limits count the actor only, not the making of it.
 //
-// Non-goals: ordinary users (Start refuses by name), images, OCI bundles.
+// An ordinary user takes subordinate ids for it, as other container engines do
+// (package uidmap, subuid(5)): libcontainer wants a user 0 in every container,
+// and the program is to be another one.
+//
+// Non-goals: images, OCI bundles.
 package container
 
 import (
@@ -31,6 +35,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/namespaces"
 	"sandboxd/spawn"
 	"sandboxd/spawn/container/job"
 	"sandboxd/spawn/launcher"
@@ -40,18 +45,21 @@ import (
 type Options struct {
 	// Helper is the path of sandboxd-container; "": the file of that name beside the running program.
 	Helper string
+	// SubUIDs and SubGIDs are an ordinary user's subordinate ids, mapped by newuidmap(1). Root needs none.
+	SubUIDs, SubGIDs namespaces.Range
 }
 
 // Backend implements spawn.Backend.
 type Backend struct {
 	options  Options
+	rootless bool
 	launcher launcher.Keeper
 	proved   atomic.Pointer[launcher.Launcher] // one that has made a container
 }
 
 // New makes the backend. Nothing is started before the first Start.
 func New(o Options) *Backend {
-	b := &Backend{options: o}
+	b := &Backend{options: o, rootless: !namespaces.Privileged()}
 	b.launcher.Start = b.start
 	return b
 }
@@ -59,7 +67,7 @@ func New(o Options) *Backend {
 // Prestart starts the helper beside the caller's own work. Errors show in Start.
 func (b *Backend) Prestart() {
 	go func() {
-		if os.Geteuid() == 0 {
+		if b.Usable() == nil {
 			_, _, _ = b.launcher.Get()
 		}
 	}()
@@ -95,7 +103,7 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 	if err != nil {
 		return nil, err
 	}
-	text, err := compile(join.Request).Encode()
+	text, err := compile(join.Request, b.rootless).Encode()
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +114,7 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 	}
 	b.proved.Store(l)
 	if r.Peer {
-		parked.KeepSocket(r.Host.UID)
+		parked.KeepSocket(spawn.ProgramUID(r, b.rootless, b.options.SubUIDs))
 	}
 	p, err := parked.Finish(ctx, after, r.Inspect)
 	if err != nil {

@@ -17,10 +17,10 @@ import (
 
 // Usable says why this backend cannot start anything here, without trying: a *spawn.Gate, or nil.
 func (b *Backend) Usable() error {
-	if os.Geteuid() != 0 {
+	if b.rootless && b.options.SubUIDs.Count < 2 {
 		return &spawn.Gate{
-			Feature: spawn.Rootless, Observed: fmt.Sprintf("unsupported: the container backend runs as root only, and this is uid %d", os.Geteuid()),
-			Remedy: "run as root, or use --backend native, which needs no root",
+			Feature: spawn.Rootless, Observed: fmt.Sprintf("uid %d has no subordinate ids, or newuidmap is not installed, and libcontainer needs them for an ordinary user", os.Geteuid()),
+			Remedy: "install the package uidmap and add the user to /etc/subuid and /etc/subgid (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER), or use --backend native, which needs none",
 		}
 	}
 	_, err := b.Program()
@@ -71,7 +71,13 @@ func (b *Backend) start() (*launcher.Launcher, error) {
 		return nil, helperGate(err)
 	}
 	defer f.Close()
-	l, err := launcher.Start(launcher.Options{Namespaces: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Program: f, Argv: []string{job.Program, "serve"}})
+	o := launcher.Options{Namespaces: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Program: f, Argv: []string{job.Program, "serve"}}
+	if b.rootless {
+		o.Namespaces |= unix.CLONE_NEWUSER
+		o.Argv = []string{job.Program, "serve-user"}
+		spawn.MapUser(&o, b.options.SubUIDs, b.options.SubGIDs)
+	}
+	l, err := launcher.Start(o)
 	if err != nil {
 		return nil, fmt.Errorf("container: %s: %w", name, err)
 	}

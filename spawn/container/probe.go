@@ -16,9 +16,13 @@ func (b *Backend) Probe(ctx context.Context) spawn.Features {
 	if gate, ok := errors.AsType[*spawn.Gate](b.Usable()); ok {
 		return spawn.Features{gate.Feature: gate}
 	}
+	id := probeID
+	if b.rootless { // the first subordinate ids
+		id = 1
+	}
 	r := &spawn.Request{
 		ID: "probe", Dir: "/", UID: 1000, GID: 1000, Hostname: "probe", Scratch: spawn.Scratch{Bytes: 1 << 20, Inodes: 64},
-		Host: &spawn.HostIDs{InitUID: probeID, InitGID: probeID, UID: probeID + 1, GID: probeID + 1},
+		Host: &spawn.HostIDs{InitUID: id, InitGID: id, UID: id + 1, GID: id + 1},
 	}
 	return spawn.Namespaced(spawn.Try(ctx, b, r))
 }

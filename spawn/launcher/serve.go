@@ -78,6 +78,25 @@ func Serve(do func(*Job) (Exit, error)) error {
 	}
 }
 
+// Remapped is for who was started as Options.Program with Options.MapIDs, and
+// comes before all else: it waits until the ids are mapped, and executes this
+// program anew, with argv, which is root of its user namespace then. Before, it
+// may be called 0 already, and has no capabilities. It returns if that fails.
+func Remapped(argv ...string) error {
+	buf := make([]byte, requestSize+1)
+	n, err := -1, error(unix.EINTR)
+	for err == unix.EINTR {
+		n, err = unix.Read(ControlFD, buf)
+	}
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	if q, err := decodeRequest(buf[:n], nil); err != nil || q.op != opReexec {
+		return errors.New("control socket: before the ids are mapped there is nothing else to do")
+	}
+	return unix.Exec("/proc/self/exe", argv, os.Environ())
+}
+
 // ControlFD is where who was started as Options.Program finds its control socket.
 const ControlFD = 3
 

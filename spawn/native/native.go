@@ -122,7 +122,7 @@ func (b *Backend) launcherOptions(keepsNet bool) launcher.Options {
 	}
 	if b.rootless {
 		o.Namespaces |= unix.CLONE_NEWUSER
-		b.maps(&o)
+		spawn.MapUser(&o, b.options.SubUIDs, b.options.SubGIDs)
 	}
 	return o
 }
@@ -207,7 +207,7 @@ func (b *Backend) Park(ctx context.Context, r *spawn.Request) (*Parked, error) {
 	if e.scratch != nil {
 		parked.SetScratch(e.scratch)
 	}
-	p := &Parked{parked: parked, uid: b.programUID(r), before: []spawn.Phase{{Name: "launcher", Took: waited}}}
+	p := &Parked{parked: parked, uid: spawn.ProgramUID(r, b.rootless, b.options.SubUIDs), before: []spawn.Phase{{Name: "launcher", Took: waited}}}
 	if t.dedicated() {
 		p.close = func() { b.release(t, e) }
 	}
@@ -387,29 +387,6 @@ func (b *Backend) open(ctx context.Context, t template, e *entry) (err error) {
 		e.scratch = os.NewFile(uintptr(fds[0]), "scratch")
 	}
 	return nil
-}
-
-// maps describes the launcher's own user namespace: the caller as 0, then its subordinate ids.
-func (b *Backend) maps(o *launcher.Options) {
-	uid, gid := os.Geteuid(), os.Getegid()
-	o.UIDs = []launcher.IDMap{{Inside: 0, Outside: uid, Count: 1}}
-	o.GIDs = []launcher.IDMap{{Inside: 0, Outside: gid, Count: 1}}
-	if su, sg := b.options.SubUIDs, b.options.SubGIDs; su.Count > 0 && sg.Count > 0 {
-		o.UIDs = append(o.UIDs, launcher.IDMap{Inside: 1, Outside: su.Start, Count: su.Count})
-		o.GIDs = append(o.GIDs, launcher.IDMap{Inside: 1, Outside: sg.Start, Count: sg.Count})
-		uids, gids := o.UIDs, o.GIDs
-		o.MapIDs = func(pid int) error {
-			return errors.Join(namespaces.NewIDMap("newuidmap", pid, flat(uids)), namespaces.NewIDMap("newgidmap", pid, flat(gids)))
-		}
-	}
-}
-
-func flat(maps []launcher.IDMap) []string {
-	var s []string
-	for _, m := range maps {
-		s = append(s, strconv.Itoa(m.Inside), strconv.Itoa(m.Outside), strconv.Itoa(m.Count))
-	}
-	return s
 }
 
 // archiveBytes is what an unpacked archive may hold: it is in memory, and no

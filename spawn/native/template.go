@@ -3,9 +3,7 @@ package native
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,28 +93,14 @@ func (t template) overlay(s *steps) error {
 	return nil
 }
 
-// openHost takes hold of a tree of the host's. An ordinary user may not leave
-// out what is mounted below it: with that, a tree is no layer of an overlay,
-// and with a /proc it would show the host's processes.
+// openHost takes hold of a tree of the host's.
 func (t template) openHost(s *steps, slot, attrs uint64, p string, layer bool) error {
 	if !t.rootless {
 		s.openTree(slot, 0, attrs, plan.Cwd, p)
 		return nil
 	}
-	real, err := filepath.EvalSymlinks(p)
-	if err != nil {
+	if err := rootfs.Separable(p, layer); err != nil {
 		return err
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
-	top := strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(strings.TrimSuffix(real, "/")) + "/"
-	for line := range strings.Lines(string(mounts)) {
-		where, what, _ := strings.Cut(line, " - ")
-		if f := strings.Fields(where); len(f) > 4 && f[4] != "/" && strings.HasPrefix(f[4], top) && (layer || strings.HasPrefix(what, "proc ")) {
-			return fmt.Errorf("%s is mounted below it, which an ordinary user cannot leave out; name a directory without mounts below it, or run as root", f[4])
-		}
 	}
 	s.openTree(slot, plan.Recursive, attrs, plan.Cwd, p)
 	return nil

@@ -1,6 +1,7 @@
 package spawntest
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -151,6 +152,42 @@ func Self(t testing.TB) string {
 	return name
 }
 
+// AsUserWithIDs is SomeAsUser for a user with subordinate ids: /etc/subuid and
+// /etc/subgid say so in a mount namespace of the tests' own.
+func AsUserWithIDs(t *testing.T, pattern, skip string, env ...string) {
+	t.Helper()
+	Root(t)
+	for _, program := range []string{"newuidmap", "newgidmap", "unshare", "setpriv"} {
+		if _, err := exec.LookPath(program); err != nil {
+			hosttest.Lack(t, "subordinate ids: %v", err)
+		}
+	}
+	if _, err := os.Stat("/etc/subuid"); err != nil { // where another is shown
+		hosttest.Lack(t, "subordinate ids: %v", err)
+	}
+	dir := Dir(t)
+	for file, line := range map[string]string{
+		"subuid": fmt.Sprintf("%d:%d:65536\n", Ordinary, firstSubordinate), "subgid": fmt.Sprintf("%d:%d:65536\n", Ordinary, firstSubordinate),
+		"passwd": fmt.Sprintf("sandboxd-test:x:%d:%d::/:/bin/sh\n", Ordinary, Ordinary), // newuidmap asks for the name
+	} {
+		have, err := os.ReadFile("/etc/" + file)
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
+		if err := errors.Join(err, os.WriteFile(filepath.Join(dir, file), append(have, line...), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asUser(t, pattern, skip, func(cmd *exec.Cmd) {
+		const script = `for f in subuid subgid passwd; do mount --bind "$0/$f" /etc/$f || exit; done; exec setpriv --reuid "$1" --regid "$1" --clear-groups --inh-caps=-all "${@:2}"`
+		cmd.Args = append([]string{"unshare", "-m", "bash", "-c", script, dir, strconv.Itoa(Ordinary)}, cmd.Args...)
+		cmd.Path, _ = exec.LookPath("unshare")
+	}, env...)
+}
+
+// firstSubordinate begins the subordinate ids of AsUserWithIDs: a range that nobody else has.
+const firstSubordinate = 1879048192 - 1<<20
+
 // Again prepares a run of the test binary self, for the tests that match
 // pattern and do not match skip ("": none), as short as this one.
 func Again(t testing.TB, self, pattern, skip string, env ...string) *exec.Cmd {
@@ -188,6 +225,13 @@ func AsUser(t *testing.T, skip string) {
 // SomeAsUser is AsUser for the tests that match pattern.
 func SomeAsUser(t *testing.T, pattern, skip string, env ...string) {
 	t.Helper()
+	asUser(t, pattern, skip, func(cmd *exec.Cmd) {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: Ordinary, Gid: Ordinary}}
+	}, env...)
+}
+
+func asUser(t *testing.T, pattern, skip string, become func(*exec.Cmd), env ...string) {
+	t.Helper()
 	Root(t)
 	self := Self(t)
 	home := Dir(t)
@@ -196,6 +240,6 @@ func SomeAsUser(t *testing.T, pattern, skip string, env ...string) {
 	}
 	skip = strings.TrimSuffix("^"+t.Name()+"$|"+skip, "|")
 	cmd := Again(t, self, pattern, skip, append(env, "TMPDIR="+home, "HOME="+home)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: Ordinary, Gid: Ordinary}}
+	become(cmd)
 	Expect(t, cmd)
 }

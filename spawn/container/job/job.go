@@ -16,7 +16,7 @@ import (
 )
 
 // Version is that of Job and of what the helper makes of it: both programs must have the same.
-const Version = 1
+const Version = 2
 
 // Program is the name of the helper's file.
 const Program = "sandboxd-container"
@@ -28,7 +28,8 @@ const NoCgroup = "sandboxd-never-made"
 // the rest is done: see [sandboxd/spawn/plan].
 type Job struct {
 	Version  int
-	UID, GID int // of the program, inside
+	Rootless bool // the helper is an ordinary user's, in a user namespace
+	UID, GID int  // of the program, inside
 	Host     Host
 
 	Root        rootfs.Source
@@ -43,7 +44,7 @@ type Job struct {
 	Socket      string // where the actor's socket is, inside
 }
 
-// Host are ids on the host.
+// Host are ids as the helper sees them: the host's, or where it is Rootless, those of its user namespace.
 type Host struct{ InitUID, InitGID, UID, GID int }
 
 // Scratch bounds everything writable together. Zero Bytes: no writable places.

@@ -10,7 +10,7 @@ import (
 
 func TestWire(t *testing.T) {
 	j := Job{
-		Version: Version, UID: 1000, GID: 100, Host: Host{1, 2, 3, 4}, Root: rootfs.Source{Kind: rootfs.Dir, Path: "/x", Writable: true},
+		Version: Version, Rootless: true, UID: 1000, GID: 100, Host: Host{1, 2, 3, 4}, Root: rootfs.Source{Kind: rootfs.Dir, Path: "/x", Writable: true},
 		Mounts: []rootfs.Mount{{Source: "/a", Target: "/b", Writable: true}}, Scratch: Scratch{5, 6}, Hostname: "box",
 		HostNetwork: true, Netns: 7, Cgroup: 9, TimeNS: true, OOMScore: 8, Socket: "/s",
 	}
@@ -26,9 +26,9 @@ func TestWire(t *testing.T) {
 // A program of another version is told so, and the way out, whatever else differs.
 func TestOtherVersion(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"Version":2,"New":1}`: "makes containers of version 1, and version 2 was asked for; build it again",
+		`{"Version":3,"New":1}`: "makes containers of version 2, and version 3 was asked for; build it again",
 		`{}`:                    "version 0 was asked for",
-		`{"Version":1,"New":1}`: `unknown field "New"`,
+		`{"Version":2,"New":1}`: `unknown field "New"`,
 		`x`:                     "job: ",
 	} {
 		if j, err := Decode([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {

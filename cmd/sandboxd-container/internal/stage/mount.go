@@ -17,7 +17,7 @@ const (
 	fixed  = hidden | unix.MOUNT_ATTR_RDONLY
 )
 
-// fsmount makes a superblock of its own, mounted nowhere. Options are "key=value".
+// fsmount makes a superblock of its own, mounted nowhere. Options are "key=value", or a key alone.
 func fsmount(fstype string, attrs int, options ...string) (*os.File, error) {
 	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -25,8 +25,12 @@ func fsmount(fstype string, attrs int, options ...string) (*os.File, error) {
 	}
 	defer unix.Close(fs)
 	for _, o := range options {
-		key, val, _ := strings.Cut(o, "=")
-		if err := unix.FsconfigSetString(fs, key, val); err != nil {
+		key, val, valued := strings.Cut(o, "=")
+		set := func() error { return unix.FsconfigSetString(fs, key, val) }
+		if !valued {
+			set = func() error { return unix.FsconfigSetFlag(fs, key) }
+		}
+		if err := set(); err != nil {
 			return nil, fmt.Errorf("fsconfig %s %s: %w", fstype, o, err)
 		}
 	}

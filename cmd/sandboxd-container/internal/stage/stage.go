@@ -182,7 +182,11 @@ func (s *Stage) overlay(j *job.Job) error {
 			}
 		}
 	}
-	f, err := fsmount("overlay", hidden, "lowerdir="+s.dir+"/lower", "upperdir="+upper+"/u", "workdir="+upper+"/w")
+	options := []string{"lowerdir=" + s.dir + "/lower", "upperdir=" + upper + "/u", "workdir=" + upper + "/w"}
+	if j.Rootless {
+		options = append(options, "userxattr")
+	}
+	f, err := fsmount("overlay", hidden, options...)
 	if err != nil {
 		return err
 	}
@@ -195,11 +199,19 @@ func (s *Stage) lower(j *job.Job) (*os.File, error) {
 	if j.Root.Kind == rootfs.Tar {
 		return unpacked(j)
 	}
-	return theirs(j, j.Root.Path, hidden)
+	return theirs(j, j.Root.Path, hidden, true)
 }
 
-// theirs is a tree of the host's, whose owner's files are the program's.
-func theirs(j *job.Job, p string, attrs uint64) (*os.File, error) {
+// theirs is a tree of the host's, whose owner's files are the program's: by an
+// id-map, which an ordinary user may not make, and whose files they are then
+// the ids say that were asked for. As a layer it must be one file system.
+func theirs(j *job.Job, p string, attrs uint64, layer bool) (*os.File, error) {
+	if j.Rootless {
+		if err := rootfs.Separable(p, layer); err != nil {
+			return nil, err
+		}
+		return openTree(p, unix.AT_RECURSIVE, attrs)
+	}
 	var st unix.Stat_t
 	if err := unix.Stat(p, &st); err != nil {
 		return nil, fmt.Errorf("stat %s: %w", p, err)
@@ -257,14 +269,14 @@ var ourDirs = []string{"/dev", "/run/sandboxd"}
 
 func (s *Stage) skeleton(j *job.Job, own bool) error {
 	for _, e := range rootfs.Skeleton(j.Root, rootfs.Identity{UID: j.UID, GID: j.GID, Hostname: j.Hostname, HostNetwork: j.HostNetwork}) {
-		if err := s.entry(e, own); err != nil {
+		if err := s.entry(j, e, own); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Stage) entry(e rootfs.Entry, own bool) error {
+func (s *Stage) entry(j *job.Job, e rootfs.Entry, own bool) error {
 	r := s.root
 	switch {
 	case own && slices.Contains(ourDirs, e.Path):
@@ -279,6 +291,11 @@ func (s *Stage) entry(e rootfs.Entry, own bool) error {
 		return r.attach(f, e.Path, true)
 	case e.Mode&unix.S_IFMT == unix.S_IFLNK:
 		return r.make(e.Path, func(dir int, base string) error { return unix.Symlinkat(e.Text, dir, base) })
+	case e.Mode&unix.S_IFMT == unix.S_IFCHR && j.Rootless: // who may make none shows the host's
+		if err := r.file(e.Path, 0o666, ""); err != nil {
+			return err
+		}
+		return r.bind(e.Path, e.Path, 0, 0, true)
 	case e.Mode&unix.S_IFMT == unix.S_IFCHR:
 		return r.make(e.Path, func(dir int, base string) error { return unix.Mknodat(dir, base, e.Mode, int(e.Device)) })
 	}
@@ -331,7 +348,7 @@ func (s *Stage) mount(j *job.Job, m rootfs.Mount) error {
 	if !m.Writable {
 		attrs = fixed
 	}
-	tree, err := theirs(j, m.Source, attrs)
+	tree, err := theirs(j, m.Source, attrs, false)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -217,7 +218,7 @@ func actorWork(h *sandbox.Host, backend, root string) func(context.Context, stri
 // commandWork works in a command that ends in the program's own arguments but for kind and directory.
 func commandWork(name string, args ...string) func(context.Context, string) (done, error) {
 	return func(ctx context.Context, kind string) (done, error) {
-		return output(ctx, name, append(args[:len(args):len(args)], kind, "/dev/shm")...)
+		return output(ctx, name, append(slices.Clip(args), kind, "/dev/shm")...)
 	}
 }
 

@@ -31,7 +31,9 @@ func TestWorks(t *testing.T) {
 	if !slices.Contains(names, "bare") || process < 0 || places[process].Start.N != 4 || places[process].Memory == 0 {
 		t.Errorf("%+v", places)
 	}
-	if !slices.ContainsFunc(skipped, func(s Skipped) bool { return s.Name == "work in no-such" && strings.Contains(s.Reason, "unknown backend") }) {
+	if !slices.ContainsFunc(skipped, func(s Skipped) bool {
+		return s.Name == "work in no-such" && strings.Contains(s.Reason, "unknown backend")
+	}) {
 		t.Errorf("skipped: %+v", skipped)
 	}
 }

@@ -92,7 +92,7 @@ var whys = map[spawn.Feature]string{
 
 // refusals are why a backend starts nothing at all.
 var refusals = map[spawn.Feature]string{
-	spawn.Helper: "libcontainer is linked by a program of its own", spawn.Rootless: "libcontainer as an ordinary user is not supported",
+	spawn.Helper: "libcontainer is linked by a program of its own", spawn.Rootless: "libcontainer as an ordinary user takes subordinate ids",
 }
 
 // flags need an optional feature.

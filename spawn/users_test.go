@@ -1,4 +1,4 @@
-package native_test
+package spawn_test
 
 import (
 	"os"
@@ -6,12 +6,11 @@ import (
 
 	"sandboxd/namespaces"
 	"sandboxd/spawn"
-	"sandboxd/spawn/native"
 )
 
 // An ordinary user's host ids count in the launcher's user namespace: 0 is the user, 1 the first subordinate id.
 func TestProgramUID(t *testing.T) {
-	sub := native.Options{SubUIDs: namespaces.Range{Start: 100000, Count: 65536}}
+	sub := namespaces.Range{Start: 100000, Count: 65536}
 	for _, c := range []struct {
 		rootless bool
 		host     *spawn.HostIDs
@@ -22,7 +21,7 @@ func TestProgramUID(t *testing.T) {
 		{true, &spawn.HostIDs{InitUID: 1, UID: 0}, os.Geteuid()},
 		{true, &spawn.HostIDs{InitUID: 1, UID: 2}, 100001},
 	} {
-		if got := native.ProgramUID(c.rootless, sub, &spawn.Request{Host: c.host}); got != c.want {
+		if got := spawn.ProgramUID(&spawn.Request{Host: c.host}, c.rootless, sub); got != c.want {
 			t.Errorf("rootless %v, ids %+v: the program has uid %d here, want %d", c.rootless, c.host, got, c.want)
 		}
 	}
