@@ -70,7 +70,11 @@ func prepare(t testing.TB) (worker, root string) {
 
 func newBackend(t testing.TB) spawn.Backend {
 	worker, _ := prepare(t)
-	return wasm.New(native.New(native.Options{}), wasm.Options{Worker: worker, Cache: hosttest.WASICache(t)})
+	return reopen(worker, hosttest.WASICache(t))
+}
+
+func reopen(worker, cache string) spawn.Backend {
+	return wasm.New(native.New(native.Options{}), wasm.Options{Worker: worker, Cache: cache})
 }
 
 var requests atomic.Int64
