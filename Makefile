@@ -52,8 +52,13 @@ $(CONTAINER): ## Build the helper of the container backend
 	CGO_ENABLED=1 go build -C cmd/sandboxd-container -trimpath -buildvcs=$(VCS) -tags netgo,osusergo \
 		-ldflags "-s -w -X main.Version=$(VERSION) -linkmode external -extldflags -static" -o $(abspath $(CONTAINER)) .
 
+WASM ?= bin/sandboxd-wasm
+.PHONY: $(WASM)
+$(WASM): ## Build the worker of the wasm backend
+	go build -trimpath -buildvcs=$(VCS) -ldflags "-s -w -X main.Version=$(VERSION)" -o $(WASM) ./cmd/sandboxd-wasm
+
 .PHONY: build
-build: bin/sandboxd $(CONTAINER) ## Build the commands and every package
+build: bin/sandboxd $(WASM) $(CONTAINER) ## Build the commands and every package
 	go build ./...
 
 .PHONY: lint

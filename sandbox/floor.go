@@ -31,15 +31,17 @@ func (f Floor) reaches(least Floor) bool {
 
 // rung is a backend with what it reaches.
 type rung struct {
-	name string
-	is   Floor
+	name  string
+	is    Floor
+	named bool // it runs programs of a kind of its own, so nobody gets it who did not name it
 }
 
 // ladder is every backend, the cheapest first.
 var ladder = []rung{
-	{"process", FloorProcess},
-	{"native", FloorNamespace},
-	{"container", FloorNamespace},
+	{name: "process", is: FloorProcess},
+	{name: "native", is: FloorNamespace},
+	{name: "wasm", is: FloorNamespace, named: true},
+	{name: "container", is: FloorNamespace},
 }
 
 // Choice says which boundary an actor got, and why.
@@ -150,6 +152,9 @@ func (h *Host) cheapest(s Spec, bestEffort bool) (*resolved, []Passed, error) {
 	s.BestEffort = bestEffort
 	var tried []Passed
 	for _, l := range ladder {
+		if l.named {
+			continue
+		}
 		if !l.is.reaches(s.Isolation) {
 			tried = append(tried, Passed{l.name, short(l.is)})
 			continue
@@ -194,7 +199,7 @@ func (h *Host) none(s Spec, tried []Passed) error {
 	if s.Backend != Auto {
 		e.Named = tried[0].Backend
 	}
-	down := slices.Clone(ladder) // the strongest first, and of those as strong the cheapest
+	down := slices.DeleteFunc(slices.Clone(ladder), func(l rung) bool { return l.named }) // the strongest first, and of those as strong the cheapest
 	slices.SortStableFunc(down, func(a, b rung) int { return slices.Index(floors, b.is) - slices.Index(floors, a.is) })
 	strongest := down[0]
 	if !strongest.is.reaches(s.Isolation) {

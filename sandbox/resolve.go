@@ -104,6 +104,7 @@ func (h *Host) resolveOn(s Spec, b spawn.Backend) (*resolved, error) {
 	if err := r.walls(h); err != nil {
 		return nil, err
 	}
+	r.request.Memory = r.cgroup.Memory
 	if c, ok := b.(interface{ Check(*spawn.Request) error }); ok {
 		if err := c.Check(&r.request); err != nil {
 			return nil, err

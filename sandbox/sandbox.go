@@ -31,6 +31,7 @@ import (
 	"sandboxd/spawn/container"
 	"sandboxd/spawn/native"
 	"sandboxd/spawn/process"
+	"sandboxd/spawn/wasm"
 )
 
 // Host is this process's share of the machine: a lease, which names its host
@@ -67,6 +68,12 @@ type Options struct {
 	// ContainerHelper is the path of sandboxd-container, which the backend
 	// "container" is made of. "": the file of that name beside the running program.
 	ContainerHelper string
+	// WasmWorker is the path of sandboxd-wasm, which the backend "wasm" runs
+	// modules with. "": the file of that name beside the running program.
+	WasmWorker string
+	// WasmCache is a directory of this user's alone that keeps compiled modules.
+	// "": what was compiled is known to this Host only.
+	WasmCache string
 }
 
 // Open takes a lease, removes what dead supervisors left behind, and looks at
@@ -113,6 +120,7 @@ func backends(n *native.Backend, sub native.Options, o Options) map[string]spawn
 	return map[string]spawn.Backend{
 		"native": n, "process": process.New(),
 		"container": container.New(container.Options{Helper: o.ContainerHelper, SubUIDs: sub.SubUIDs, SubGIDs: sub.SubGIDs}),
+		"wasm":      wasm.New(n, wasm.Options{Worker: o.WasmWorker, Cache: o.WasmCache}),
 	}
 }
 
@@ -123,7 +131,7 @@ func (h *Host) prestart(s *Spec, b *native.Backend) {
 	switch err := r.identity(h); {
 	case s.Backend == "container":
 		h.backends[s.Backend].(*container.Backend).Prestart()
-	case s.Backend != "" && s.Backend != "native" || s.Isolation != "":
+	case s.Backend != "" && s.Backend != "native" && s.Backend != "wasm" || s.Isolation != "":
 	case err != nil || native.Bound(&r.request):
 		b.Prestart(nil)
 	default:
@@ -175,7 +183,7 @@ func (h *Host) Backend(name string) (spawn.Backend, error) {
 	if b := h.backends[name]; b != nil {
 		return b, nil
 	}
-	return nil, fmt.Errorf("unknown backend %q: want native, process, container or auto", name)
+	return nil, fmt.Errorf("unknown backend %q: want native, process, container, wasm or auto", name)
 }
 
 // Close cancels every actor that is left, waits until they are gone, and

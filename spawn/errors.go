@@ -36,11 +36,16 @@ type StepError struct {
 	Index  int
 	Object string // the step in words: paths, numbers
 	Errno  syscall.Errno
+	Hint   string // the way out, where the backend knows better than the errno; "": by the errno
 }
 
 func (e *StepError) Error() string {
 	s := fmt.Sprintf("%s: %v", e.Object, e.Errno)
-	if h := e.hint(); h != "" {
+	h := e.Hint
+	if h == "" {
+		h = e.hint()
+	}
+	if h != "" {
 		s += " (" + h + ")"
 	}
 	return s

@@ -115,6 +115,7 @@ type Request struct {
 	Tasks  []*os.File // opened v1 "tasks" files that the actor's init joins
 	Cgroup *os.File   // v2 directory that it is cloned into; nil: none
 
+	Memory   int64 // bytes that its cgroup holds it to, for who can say so inside before it is killed; 0: nobody does
 	Rlimits  []Rlimit
 	Affinity []byte // cpu mask; nil: all
 	Umask    uint32
@@ -170,6 +171,7 @@ const (
 	Landlock, TwoIDs, DiskLimit        Feature = "landlock", "two-ids", "disk-limit"
 	Terminal, KillWhole, PeerSocket    Feature = "terminal", "kill-whole", "peer-socket"
 	Rootless, Helper                   Feature = "rootless", "helper"
+	Executables, WASI, Fuel            Feature = "executables", "wasi", "fuel"
 )
 
 // Features maps a feature to nil where the backend holds it here, or to why
@@ -177,7 +179,7 @@ const (
 type Features map[Feature]error
 
 // Optional are the features without which a backend still starts programs.
-var Optional = []Feature{Landlock, TwoIDs, TimeNS, Terminal}
+var Optional = []Feature{Landlock, TwoIDs, TimeNS, Terminal, Fuel}
 
 // Hold is why not all of want are held, a *Gate; nil: they are. Without any it
 // is about all that a backend needs to start programs.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -45,6 +46,17 @@ func run(args []string, in io.Reader, out, errs io.Writer) int {
 	return report.Exit.Code
 }
 
+// options are the Host's. Compiled modules are kept where the user keeps such things, if there is a home.
+func (o *runOptions) options(hold <-chan struct{}) sandbox.Options {
+	h := sandbox.Options{Only: &o.spec, Hold: hold, ContainerHelper: o.helper, WasmWorker: o.worker}
+	if o.spec.Backend == "wasm" {
+		if dir, err := os.UserCacheDir(); err == nil {
+			h.WasmCache = filepath.Join(dir, "sandboxd", "wasm")
+		}
+	}
+	return h
+}
+
 // execute runs the actor. The report is never nil.
 func (o *runOptions) execute(errs io.Writer) (*sandbox.Report, error) {
 	signals := make(chan os.Signal, 16)
@@ -54,7 +66,7 @@ func (o *runOptions) execute(errs io.Writer) (*sandbox.Report, error) {
 		signal.Notify(signals, forwarded...)
 		close(notified)
 	}()
-	host, err := sandbox.Open(sandbox.Options{Only: &o.spec, Hold: notified, ContainerHelper: o.helper})
+	host, err := sandbox.Open(o.options(notified))
 	if err != nil {
 		return sandbox.SpawnFailure(&o.spec, err), err
 	}

@@ -22,7 +22,7 @@ const module = "sandboxd"
 //
 //	cmd ─▶ sandbox ─▶ spawn ─▶ { namespaces, rootfs, ipc } ─▶ x/sys
 //	                    ▲
-//	        backends: spawn/native, spawn/process, spawn/container
+//	        backends: spawn/native, spawn/process, spawn/container, spawn/wasm
 //	cmd ─▶ vm/vmrun ─▶ { vm, vm/debian, vm/initramfs }
 var layers = []layer{
 	{
@@ -58,9 +58,9 @@ var layers = []layer{
 		why: "a plan is plain data that can be read, compared and checked on any system",
 	},
 	{
-		name: "backends", in: []string{"spawn/native/...", "spawn/process/...", "spawn/container/..."},
+		name: "backends", in: []string{"spawn/native/...", "spawn/process/...", "spawn/container/...", "spawn/wasm/..."},
 		only: []string{
-			"sandboxd/spawn$", "sandboxd/spawn/plan$", "sandboxd/spawn/launcher$", "sandboxd/spawn/container/job$",
+			"sandboxd/spawn$", "sandboxd/spawn/plan$", "sandboxd/spawn/launcher$", "sandboxd/spawn/container/job$", "sandboxd/spawn/wasm/job$",
 			"sandboxd/namespaces", "sandboxd/rootfs", "sandboxd/ipc", "golang.org/x/sys",
 		},
 		why: "a backend knows the contract and what it compiles; backends do not know each other",
@@ -74,7 +74,7 @@ var layers = []layer{
 		name: "modules", in: []string{"...", "!cmd/sandboxd-container/..."},
 		only: []string{
 			"sandboxd", "golang.org/x/sys", "github.com/klauspost/compress", "github.com/moby/profiles/seccomp",
-			"github.com/opencontainers/runtime-spec", "go.opentelemetry.io/otel",
+			"github.com/opencontainers/runtime-spec", "github.com/tetratelabs/wazero", "go.opentelemetry.io/otel",
 			"go/", // of the standard library, which depguard forgets behind the entry before
 		},
 		why: "a dependency is linked, started and trusted by every user: docs/dependencies.md lists the few, and why",
@@ -111,6 +111,11 @@ var layers = []layer{
 		name: "libcontainer", in: []string{"...", "!cmd/sandboxd-container/internal/oci"}, tests: true,
 		never: []string{"github.com/opencontainers/runc", "github.com/opencontainers/cgroups", "github.com/sirupsen/logrus"},
 		why:   "its API promises nothing, and who links it is started again for each container: one adapter, in a program of its own",
+	},
+	{
+		name: "wazero", in: []string{"...", "!cmd/sandboxd-wasm/..."}, tests: true, deep: true,
+		never: []string{"github.com/tetratelabs/wazero"},
+		why:   "a compiler is a lot to start with: only the worker that runs modules, inside their sandbox, has it",
 	},
 	{
 		name: "hosttest", in: []string{"...", "!internal/hosttest", "!spawn/spawntest"},

@@ -18,12 +18,13 @@ import (
 // programTests are about what the program gets.
 var programTests = []test{
 	{"Stdio", "", testStdio},
-	{"ArgvAndEnv", "", testArgvAndEnv},
+	{"Argv", "", testArgv},
+	{"Env", AnyEnv, testEnv},
 	{"BigArgv", "", testBigArgv},
 	{"SearchesPath", "", testSearchesPath},
-	{"Facts", "", testFacts},
-	{"Descriptors", "", testDescriptors},
-	{"SignalState", "", testSignalState},
+	{"Facts", Process, testFacts},
+	{"Descriptors", Process, testDescriptors},
+	{"SignalState", Process, testSignalState},
 	{"Terminal", Terminal, testTerminal},
 }
 
@@ -47,15 +48,19 @@ func testStdio(t *testing.T, s *suite) {
 	p.wait()
 }
 
-func testArgvAndEnv(t *testing.T, s *suite) {
+func testArgv(t *testing.T, s *suite) {
 	b := s.open(t)
 	args := []string{"", " ", "a b", "$HOME", "'\"\\", "-n", "\x01\xff\xfe", "line\nline", "ü", strings.Repeat("x", 5000)}
 	out := s.output(t, b, nil, append([]string{"sh", "-c", `printf '%s\0' "$@"`, "sh"}, args...)...)
 	if want := strings.Join(args, "\x00") + "\x00"; out != want {
 		t.Errorf("arguments %q arrived as %q", want, out)
 	}
+}
+
+func testEnv(t *testing.T, s *suite) {
+	b := s.open(t)
 	env := []string{"PATH=/usr/bin:/bin", "EMPTY=", "B=2", "A=1", "B=3", "SP ACE=x y", "UTF=ü\xff", "NL=a\nb", "LONG=" + strings.Repeat("y", 5000), "=odd", "no-equals-sign"}
-	out = s.output(t, b, func(r *spawn.Request) { r.Env = env }, "/usr/bin/env", "-0")
+	out := s.output(t, b, func(r *spawn.Request) { r.Env = env }, "/usr/bin/env", "-0")
 	if want := strings.Join(env, "\x00") + "\x00"; out != want {
 		t.Errorf("the environment %q arrived as %q", want, out)
 	}

@@ -8,7 +8,9 @@
 //	}
 //
 // Every test of the suite has a backend of its own and is followed by a leak
-// check. Programs are those of any Linux system: a POSIX shell, coreutils.
+// check. Programs are those of any Linux system: a POSIX shell, coreutils. A
+// backend that cannot run those has its requests bring a root in which sh, cat,
+// echo, env, printf, sleep and true are programs that it can run.
 //
 // Non-goals: what holds for one backend only (its own tests), limits and their
 // attribution (package sandbox), and the finished program (integration).
@@ -40,12 +42,24 @@ const (
 	Terminal Ability = "terminal"
 	// Inspect: Request.Inspect sees the program's process.
 	Inspect Ability = "inspect"
-	// Notify: Request.Notify hands out a seccomp listener.
+	// Notify: Request.Notify hands out a seccomp listener, and the program makes the calls that it tells of.
 	Notify Ability = "notify"
+	// Executables: programs of this machine run, this test binary for one, also by descriptor.
+	Executables Ability = "executables"
+	// Children: the program can start others.
+	Children Ability = "children"
+	// Signals: the program can handle signals, and send them.
+	Signals Ability = "signals"
+	// Process: the program is a process that sees itself in /proc: ids, limits, descriptors.
+	Process Ability = "process"
+	// AnyEnv: the environment may have a name twice, and entries without one.
+	AnyEnv Ability = "any-env"
 )
 
+var abilities = []Ability{KillWhole, Hidden, Terminal, Inspect, Notify, Executables, Children, Signals, Process, AnyEnv}
+
 // features are what Probe calls an ability, where it knows it.
-var features = map[Ability]spawn.Feature{KillWhole: spawn.KillWhole, Hidden: spawn.PIDNS, Terminal: spawn.Terminal}
+var features = map[Ability]spawn.Feature{KillWhole: spawn.KillWhole, Hidden: spawn.PIDNS, Terminal: spawn.Terminal, Executables: spawn.Executables}
 
 // Lacks says of each ability that a backend declines why it does.
 type Lacks map[Ability]string
@@ -75,15 +89,26 @@ func Run(t *testing.T, newBackend func(testing.TB) spawn.Backend, request func(t
 	if !t.Run("Declared", s.declared) {
 		t.Fatal("what the backend declines and what it says it holds differ")
 	}
-	for _, group := range [][]test{startTests, programTests, failTests, stopTests, boundaryTests, peerTests, exeTests} {
-		for _, c := range group {
+	for _, group := range []struct {
+		tests []test
+		needs Ability
+	}{{startTests, ""}, {programTests, ""}, {failTests, ""}, {stopTests, ""}, {boundaryTests, ""}, {peerTests, Executables}, {exeTests, Executables}} {
+		for _, c := range group.tests {
 			t.Run(c.name, func(t *testing.T) {
-				if why, declined := lacks[c.needs]; declined {
-					t.Skipf("does not apply: the backend declines %s: %s", c.needs, why)
-				}
+				s.need(t, group.needs, c.needs)
 				Watch(t)
 				c.run(t, s)
 			})
+		}
+	}
+}
+
+// need passes a test over that takes what the backend declines.
+func (s *suite) need(t testing.TB, all ...Ability) {
+	t.Helper()
+	for _, a := range all {
+		if why, declined := s.lacks[a]; declined {
+			t.Skipf("does not apply: the backend declines %s: %s", a, why)
 		}
 	}
 }
@@ -115,8 +140,7 @@ func (s *suite) declared(t *testing.T) {
 	if len(held) == 0 {
 		t.Error("Probe names no feature")
 	}
-	known := []Ability{KillWhole, Hidden, Terminal, Inspect, Notify}
-	for _, a := range known {
+	for _, a := range abilities {
 		why, declined := s.lacks[a]
 		if declined && why == "" {
 			t.Errorf("%s is declined without a reason", a)
@@ -135,7 +159,7 @@ func (s *suite) declared(t *testing.T) {
 		}
 	}
 	for a := range s.lacks {
-		if !slices.Contains(known, a) {
+		if !slices.Contains(abilities, a) {
 			t.Errorf("%q is declined and is no ability", a)
 		}
 	}

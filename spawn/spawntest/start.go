@@ -21,9 +21,9 @@ import (
 // startTests are about what starts and how it ends.
 var startTests = []test{
 	{"ExitCode", "", testExitCode},
-	{"ExitBySignal", "", testExitBySignal},
+	{"ExitBySignal", Signals, testExitBySignal},
 	{"Identity", "", testIdentity},
-	{"ForwardsSignals", "", testForwardsSignals},
+	{"ForwardsSignals", Signals, testForwardsSignals},
 	{"SignalsKill", "", testSignalsKill},
 	{"PhasesAndUsage", "", testPhasesAndUsage},
 	{"OneAfterAnother", "", testOneAfterAnother},

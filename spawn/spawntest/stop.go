@@ -232,6 +232,7 @@ func testCloseDuringStart(t *testing.T, s *suite) {
 // daemons are two processes of other sessions that heed no signal, besides the program.
 func (s *suite) daemons(t *testing.T, b spawn.Backend, script string) *program {
 	t.Helper()
+	s.need(t, Children)
 	p := s.live(t, b, `(trap "" HUP TERM INT; setsid sh -c 'sleep 1000 & sleep 1000' >/dev/null 2>&1 </dev/null &) ; echo ready; `+script)
 	for end := time.Now().Add(deadline); len(sleepers(p.PID())) < 2; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {

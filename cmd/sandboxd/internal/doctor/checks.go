@@ -87,12 +87,13 @@ var whys = map[spawn.Feature]string{
 	spawn.NoCapabilities: "root inside is not root", spawn.Filter: "the kernel's rarer system calls are out of reach",
 	spawn.Landlock: "a second wall around files, should a mount be wrong", spawn.TwoIDs: "the program is another user than its init, and than other actors",
 	spawn.DiskLimit: "--disk holds", spawn.Terminal: "-t gives the program a terminal", spawn.KillWhole: "killing an actor leaves nothing of it",
-	spawn.PeerSocket: "a program may connect to its supervisor",
+	spawn.PeerSocket: "a program may connect to its supervisor", spawn.WASI: "WebAssembly programs run",
+	spawn.Fuel: "a program that computes for ever is ended after so many instructions",
 }
 
 // refusals are why a backend starts nothing at all.
 var refusals = map[spawn.Feature]string{
-	spawn.Helper: "libcontainer is linked by a program of its own", spawn.Rootless: "libcontainer as an ordinary user takes subordinate ids",
+	spawn.Helper: "what takes much to link is in a program of its own", spawn.Rootless: "libcontainer as an ordinary user takes subordinate ids",
 }
 
 // flags need an optional feature.
