@@ -17,7 +17,7 @@ import (
 
 // Usable says why this backend cannot start anything here, without trying: a *spawn.Gate, or nil.
 func (b *Backend) Usable() error {
-	if b.rootless && b.options.SubUIDs.Count < 2 {
+	if b.rootless && min(b.options.SubUIDs.Count, b.options.SubGIDs.Count) < 2 {
 		return &spawn.Gate{
 			Feature: spawn.Rootless, Observed: fmt.Sprintf("uid %d has no subordinate ids, or newuidmap is not installed, and libcontainer needs them for an ordinary user", os.Geteuid()),
 			Remedy: "install the package uidmap and add the user to /etc/subuid and /etc/subgid (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER), or use --backend native, which needs none",
