@@ -44,6 +44,11 @@ func newProgram(ctx context.Context, j job.Job, module []byte, have stored) (_ *
 	if _, err := wasi_snapshot_preview1.Instantiate(ctx, p.runtime); err != nil {
 		return nil, err
 	}
+	if j.Peer {
+		if err := offer(ctx, p.runtime); err != nil {
+			return nil, err
+		}
+	}
 	if p.compiled, err = p.runtime.CompileModule(ctx, module); err != nil && cache != nil && room.full(err) {
 		_ = p.runtime.Close(ctx)
 		return newProgram(ctx, j, module, stored{name: noRoom})
@@ -66,6 +71,9 @@ func (p *program) fits() error {
 	for _, f := range p.compiled.ImportedFunctions() {
 		module, name, _ := f.Import()
 		host := p.runtime.Module(module)
+		if host == nil && module == peerModule {
+			return no("it talks to its supervisor, which did not offer to listen (sandbox.Spec.Peer)")
+		}
 		if host == nil {
 			return no("it imports %s from %q, and all there is here is %s", name, module, wasi_snapshot_preview1.ModuleName)
 		}

@@ -11,6 +11,7 @@
 //
 // The supervisor starts such a program with sandbox.Spec.Peer, and calls it
 // with sandbox.Call. The protocol is docs/protocol.md; sdk/python speaks it too.
+// Built for GOOS=wasip1, the same program is an actor of the backend "wasm".
 //
 // Non-goals: starting sandboxes (package sandbox) and confining this process,
 // which has been done before its first instruction.
@@ -21,10 +22,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
-	"sandboxd/ipc"
 	"sandboxd/ipc/session"
 )
 
@@ -104,13 +103,9 @@ func Serve(ctx context.Context, m *Mux) error {
 
 // Connect connects and begins to serve m, which may be nil, in the background.
 func Connect(ctx context.Context, m *Mux) (*Peer, error) {
-	path := os.Getenv("SANDBOXD_PEER")
-	if path == "" {
-		path = Socket
-	}
-	conn, err := ipc.Dial(path)
+	conn, err := dial()
 	if err != nil {
-		return nil, fmt.Errorf("peer: connect to the supervisor at %s: %w; is this program started with sandbox.Spec.Peer?", path, err)
+		return nil, fmt.Errorf("peer: connect to the supervisor %w; is this program started with sandbox.Spec.Peer?", err)
 	}
 	return Over(ctx, conn, m)
 }

@@ -109,7 +109,7 @@ func (b *Backend) compile(r *spawn.Request, worker *os.File) (*spawn.Request, er
 	}
 	with := *r
 	with.Exe, with.Peer, with.Env = worker, true, nil
-	with.Argv = job.Job{Memory: r.Memory, Pages: pages(r.Memory), Env: env, Argv: r.Argv}.Args()
+	with.Argv = job.Job{Memory: r.Memory, Pages: pages(r.Memory), Peer: r.Peer, Env: env, Argv: r.Argv}.Args()
 	return &with, nil
 }
 

@@ -38,19 +38,20 @@ const PageSize = 64 << 10
 type Job struct {
 	Memory int64    // bytes that the actor may have; 0: nobody limits it
 	Pages  uint32   // what of it the module's memory may grow to
+	Peer   bool     // it may talk to its supervisor
 	Env    []string // KEY=value, the module's
 	Argv   []string // Argv[0] is the module's file
 }
 
 // Args is the worker's command line.
 func (j Job) Args() []string {
-	a := []string{Program, "run", strconv.Itoa(Version), strconv.FormatInt(j.Memory, 10), strconv.FormatUint(uint64(j.Pages), 10), strconv.Itoa(len(j.Env))}
+	a := []string{Program, "run", strconv.Itoa(Version), strconv.FormatInt(j.Memory, 10), strconv.FormatUint(uint64(j.Pages), 10), strconv.FormatBool(j.Peer), strconv.Itoa(len(j.Env))}
 	return slices.Concat(a, j.Env, j.Argv)
 }
 
 // Parse reads what Args made, of this version only.
 func Parse(args []string) (Job, error) {
-	const head = 6
+	const head = 7
 	if len(args) < head || args[1] != "run" {
 		return Job{}, errors.New("no job")
 	}
@@ -59,12 +60,13 @@ func Parse(args []string) (Job, error) {
 	}
 	memory, err1 := strconv.ParseInt(args[3], 10, 64)
 	pages, err2 := strconv.ParseUint(args[4], 10, 32)
-	env, err3 := strconv.ParseUint(args[5], 10, 31)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	peer, err3 := strconv.ParseBool(args[5])
+	env, err4 := strconv.ParseUint(args[6], 10, 31)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return Job{}, err
 	}
 	if rest := args[head:]; int(env) < len(rest) {
-		return Job{Memory: memory, Pages: uint32(pages), Env: rest[:env], Argv: rest[env:]}, nil
+		return Job{Memory: memory, Pages: uint32(pages), Peer: peer, Env: rest[:env], Argv: rest[env:]}, nil
 	}
 	return Job{}, errors.New("no program")
 }
