@@ -39,6 +39,7 @@ setup: ## Install the Debian packages and Go modules that `make test` needs
 	@scripts/setup.sh test
 	go mod download
 	go mod download -C cmd/sandboxd-container
+	go mod download -C tools/runsc
 
 .PHONY: bin/sandboxd
 bin/sandboxd: ## Build the command
@@ -51,6 +52,12 @@ CONTAINER ?= bin/sandboxd-container
 $(CONTAINER): ## Build the helper of the container backend
 	CGO_ENABLED=1 go build -C cmd/sandboxd-container -trimpath -buildvcs=$(VCS) -tags netgo,osusergo \
 		-ldflags "-s -w -X main.Version=$(VERSION) -linkmode external -extldflags -static" -o $(abspath $(CONTAINER)) .
+
+# gVisor's runsc, for the backend gvisor: a module of its own, which says the version. It takes minutes once, so it is
+# made again only where that changes.
+bin/runsc: tools/runsc/go.mod tools/runsc/go.sum ## Build runsc for the backend gvisor
+	v=$$(go list -C tools/runsc -m -f '{{.Version}}' gvisor.dev/gvisor) && \
+	go build -C tools/runsc -trimpath -ldflags "-s -w -X gvisor.dev/gvisor/runsc/version.version=$$v" -o $(CURDIR)/$@ gvisor.dev/gvisor/runsc
 
 .PHONY: build
 build: bin/sandboxd $(CONTAINER) ## Build the commands and every package
@@ -95,7 +102,7 @@ vet: ## Run go vet
 	CGO_ENABLED=1 go vet -C cmd/sandboxd-container ./...
 
 .PHONY: unit
-unit: ## Run the tests of the packages
+unit: bin/runsc ## Run the tests of the packages
 	go test -count=1 -timeout 40m $(PACKAGES)
 
 # Debian's own Python is the one that python3-msgpack is for.
@@ -106,7 +113,7 @@ python: ## Run the tests of sdk/python
 	cd sdk/python && timeout 10m $(PYTHON) -B -W error::ResourceWarning -m unittest
 
 .PHONY: race
-race: ## Run them under the race detector, but for those in which processes are killed
+race: bin/runsc ## Run them under the race detector, but for those in which processes are killed
 	CGO_ENABLED=1 go test -race -short -skip '^TestKill' -count=1 -timeout 40m $(PACKAGES)
 
 .PHONY: fuzz
@@ -120,7 +127,7 @@ cross: ## Build and vet for arm64
 	GOARCH=arm64 CGO_ENABLED=1 CC=aarch64-linux-gnu-gcc go build -C cmd/sandboxd-container -o /dev/null .
 
 .PHONY: integration
-integration: ## Drive the finished program from outside, under a watchdog
+integration: bin/runsc ## Drive the finished program from outside, under a watchdog
 	@mkdir -p .cache
 	go run ./integration/watchdog -timeout 60m -dump .cache/integration.dump -- go test -count=1 -timeout 0 ./integration/...
 

@@ -29,6 +29,7 @@ import (
 	"sandboxd/sandbox/internal/lease"
 	"sandboxd/spawn"
 	"sandboxd/spawn/container"
+	"sandboxd/spawn/gvisor"
 	"sandboxd/spawn/native"
 	"sandboxd/spawn/process"
 )
@@ -67,6 +68,9 @@ type Options struct {
 	// ContainerHelper is the path of sandboxd-container, which the backend
 	// "container" is made of. "": the file of that name beside the running program.
 	ContainerHelper string
+	// Runsc is the path of gVisor's runsc, which the backend "gvisor" is made of.
+	// "": the file of that name beside the running program, else the one in PATH.
+	Runsc string
 }
 
 // Open takes a lease, removes what dead supervisors left behind, and looks at
@@ -82,7 +86,7 @@ func Open(o Options) (*Host, error) {
 		h.ids = ids{base: 1, count: min(sub.SubUIDs.Count, sub.SubGIDs.Count) / 2}
 	}
 	b := native.New(sub)
-	h.backends = backends(b, o)
+	h.backends = backends(b, sub, o)
 	if h.one {
 		h.prestart(o.Only, b) // beside what follows
 	}
@@ -109,8 +113,11 @@ func Open(o Options) (*Host, error) {
 }
 
 // backends are all that there are, by name.
-func backends(n *native.Backend, o Options) map[string]spawn.Backend {
-	return map[string]spawn.Backend{"native": n, "process": process.New(), "container": container.New(container.Options{Helper: o.ContainerHelper})}
+func backends(n *native.Backend, sub native.Options, o Options) map[string]spawn.Backend {
+	return map[string]spawn.Backend{
+		"native": n, "process": process.New(), "container": container.New(container.Options{Helper: o.ContainerHelper}),
+		"gvisor": gvisor.New(gvisor.Options{Runsc: o.Runsc, Outer: sub}),
+	}
 }
 
 // prestart begins the launcher of the only actor, and builds its root where
@@ -120,6 +127,8 @@ func (h *Host) prestart(s *Spec, b *native.Backend) {
 	switch err := r.identity(h); {
 	case s.Backend == "container":
 		h.backends[s.Backend].(*container.Backend).Prestart()
+	case s.Backend == "gvisor":
+		h.backends[s.Backend].(*gvisor.Backend).Prestart()
 	case s.Backend != "" && s.Backend != "native" || s.Isolation != "":
 	case err != nil || native.Bound(&r.request):
 		b.Prestart(nil)
@@ -172,7 +181,7 @@ func (h *Host) Backend(name string) (spawn.Backend, error) {
 	if b := h.backends[name]; b != nil {
 		return b, nil
 	}
-	return nil, fmt.Errorf("unknown backend %q: want native, process, container or auto", name)
+	return nil, fmt.Errorf("unknown backend %q: want native, process, container, gvisor or auto", name)
 }
 
 // Close cancels every actor that is left, waits until they are gone, and

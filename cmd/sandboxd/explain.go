@@ -36,7 +36,7 @@ func explain(args []string, _ io.Reader, out, errs io.Writer) int {
 		if o.terminal {
 			o.spec.Terminal = &spawn.Winsize{Rows: 24, Cols: 80}
 		}
-		e, err = sandbox.Explain(o.spec, sandbox.Options{Only: &o.spec, ContainerHelper: o.helper})
+		e, err = sandbox.Explain(o.spec, sandbox.Options{Only: &o.spec, ContainerHelper: o.helper, Runsc: o.runsc})
 	}
 	if err == nil {
 		err = o.printExplanation(e, out)

@@ -54,7 +54,7 @@ func (o *runOptions) execute(errs io.Writer) (*sandbox.Report, error) {
 		signal.Notify(signals, forwarded...)
 		close(notified)
 	}()
-	host, err := sandbox.Open(sandbox.Options{Only: &o.spec, Hold: notified, ContainerHelper: o.helper})
+	host, err := sandbox.Open(sandbox.Options{Only: &o.spec, Hold: notified, ContainerHelper: o.helper, Runsc: o.runsc})
 	if err != nil {
 		return sandbox.SpawnFailure(&o.spec, err), err
 	}

@@ -42,6 +42,8 @@ const (
 	Inspect Ability = "inspect"
 	// Notify: Request.Notify hands out a seccomp listener.
 	Notify Ability = "notify"
+	// SharedKernel: the program is a process of the host's kernel, which shows it to the host and answers it as it answers us.
+	SharedKernel Ability = "shared-kernel"
 )
 
 // features are what Probe calls an ability, where it knows it.
@@ -115,7 +117,7 @@ func (s *suite) declared(t *testing.T) {
 	if len(held) == 0 {
 		t.Error("Probe names no feature")
 	}
-	known := []Ability{KillWhole, Hidden, Terminal, Inspect, Notify}
+	known := []Ability{KillWhole, Hidden, Terminal, Inspect, Notify, SharedKernel}
 	for _, a := range known {
 		why, declined := s.lacks[a]
 		if declined && why == "" {
@@ -144,6 +146,12 @@ func (s *suite) declared(t *testing.T) {
 			t.Errorf("Probe of %s: %#v: want a *spawn.Gate of this feature that says what was observed", f, err)
 		}
 	}
+}
+
+// foreign tells that programs are on another kernel than the host's.
+func (s *suite) foreign() bool {
+	_, yes := s.lacks[SharedKernel]
+	return yes
 }
 
 // open makes a backend that is closed at the end of the test.
