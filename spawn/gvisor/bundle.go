@@ -88,7 +88,7 @@ func bundle(r *spawn.Request) (string, error) {
 	uid, gid := uint32(r.UID), uint32(r.GID)
 	c := config{
 		Version:  "1.2.0",
-		Process:  program{User: user{uid, gid}, Args: []string{"sandboxd-init", "c"}, Env: []string{}, Cwd: "/", NoNewPrivileges: true},
+		Process:  program{User: user{uid, gid}, Args: []string{"sandboxd-init", "cs"}, Env: []string{}, Cwd: "/", NoNewPrivileges: true},
 		Root:     root{Path: "/", Readonly: !r.Root.Writable},
 		Hostname: r.Hostname,
 		Linux:    linux{UIDMappings: []mapping{{uid, uid, 1}}, GIDMappings: []mapping{{gid, gid, 1}}},

@@ -140,7 +140,7 @@ static int confine_self(struct ctx *c) {
 	return (int)sys(__NR_signalfd4, -1, &all, 8, O_CLOEXEC | O_NONBLOCK);
 }
 
-// told passes on a signal that the supervisor cannot send, for this process is on another kernel than it. What else comes is the end.
+// told passes on a signal that the supervisor cannot send, for this process is on another kernel than it. Anything else is the end.
 static void told(struct ctx *c) {
 	u8 b[8];
 	if (read_full(c->conn, b, sizeof b) < 0 || b[0] != 4 || b[4] != 0x92 || b[5] != 8 || b[6] != 0xcc) hung_up(c);
@@ -151,7 +151,7 @@ static void told(struct ctx *c) {
 static _Noreturn void serve(struct ctx *c) {
 	int sig = confine_self(c);
 	if (sig < 0) end(c, 125); // it would never learn of the program's death
-	struct pollfd p[2] = {{.fd = sig, .events = POLLIN}, {.fd = c->conn, .events = POLLIN}};
+	struct pollfd p[2] = {{.fd = sig, .events = POLLIN}, {.fd = c->conn, .events = c->told ? POLLIN : POLLHUP}};
 	for (;;) {
 		sys(__NR_ppoll, p, 2, 0, 0, 8);
 		for (;;) {
@@ -167,8 +167,8 @@ static _Noreturn void serve(struct ctx *c) {
 			send_u32(c, 7, (u32)st, -1);
 			end(c, st & 0x7f ? 128 + (st & 0x7f) : st >> 8 & 0xff);
 		}
+		if (p[1].revents & (POLLHUP | POLLERR)) hung_up(c);
 		if (p[1].revents & POLLIN) told(c);
-		else if (p[1].revents & (POLLHUP | POLLERR)) hung_up(c);
 	}
 }
 

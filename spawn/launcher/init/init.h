@@ -29,6 +29,7 @@ struct ctx {
 	int notify;    // seccomp listener to hand out with Confined
 	int ruleset;   // Landlock ruleset under construction
 	int keep_kill; // init keeps CAP_KILL, because the program has another uid
+	int told;      // the supervisor sends signals by the handshake socket
 	int pidns;     // init is PID 1 of its own pid namespace
 	const char *socket; // name that LISTEN made, for the launcher to remove at the end
 	long self;     // pid of the init
