@@ -39,6 +39,7 @@ setup: ## Install the Debian packages and Go modules that `make test` needs
 	@scripts/setup.sh test
 	go mod download
 	go mod download -C cmd/sandboxd-container
+	go mod download -C tools/runsc
 
 .PHONY: bin/sandboxd
 bin/sandboxd: ## Build the command
@@ -56,6 +57,12 @@ WASM ?= bin/sandboxd-wasm
 .PHONY: $(WASM)
 $(WASM): ## Build the worker of the wasm backend
 	go build -trimpath -buildvcs=$(VCS) -ldflags "-s -w -X main.Version=$(VERSION)" -o $(WASM) ./cmd/sandboxd-wasm
+
+# gVisor's runsc, for the backend gvisor: a module of its own, which says the version. It takes minutes once, so it is
+# made again only where that changes.
+bin/runsc: tools/runsc/go.mod tools/runsc/go.sum ## Build runsc for the backend gvisor
+	v=$$(go list -C tools/runsc -m -f '{{.Version}}' gvisor.dev/gvisor) && \
+	go build -C tools/runsc -trimpath -ldflags "-s -w -X gvisor.dev/gvisor/runsc/version.version=$$v" -o $(CURDIR)/$@ gvisor.dev/gvisor/runsc
 
 .PHONY: build
 build: bin/sandboxd $(WASM) $(CONTAINER) ## Build the commands and every package
@@ -100,7 +107,7 @@ vet: ## Run go vet
 	CGO_ENABLED=1 go vet -C cmd/sandboxd-container ./...
 
 .PHONY: unit
-unit: ## Run the tests of the packages
+unit: bin/runsc ## Run the tests of the packages
 	go test -count=1 -timeout 40m $(PACKAGES)
 
 # Debian's own Python is the one that python3-msgpack is for.
@@ -111,7 +118,7 @@ python: ## Run the tests of sdk/python
 	cd sdk/python && timeout 10m $(PYTHON) -B -W error::ResourceWarning -m unittest
 
 .PHONY: race
-race: ## Run them under the race detector, but for kills and what repeats as a user or with Python
+race: bin/runsc ## Run them under the race detector, but for kills and what repeats as a user or with Python
 	CGO_ENABLED=1 go test -race -short -skip '^TestKill|^TestPython|AsUser$$' -count=1 -timeout 40m $(PACKAGES)
 
 .PHONY: fuzz
@@ -125,7 +132,7 @@ cross: ## Build and vet for arm64
 	GOARCH=arm64 CGO_ENABLED=1 CC=aarch64-linux-gnu-gcc go build -C cmd/sandboxd-container -o /dev/null .
 
 .PHONY: integration
-integration: ## Drive the finished program from outside, under a watchdog
+integration: bin/runsc ## Drive the finished program from outside, under a watchdog
 	@mkdir -p .cache
 	go run ./integration/watchdog -timeout 60m -dump .cache/integration.dump -- go test -count=1 -timeout 0 ./integration/...
 

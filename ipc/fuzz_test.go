@@ -134,7 +134,7 @@ func FuzzHandshake(f *testing.F) {
 		defer c.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience(20))
 		defer cancel()
-		_, err := readHello(ctx, c, expect())
+		_, err := ReadHello(ctx, c, expect())
 		if err == nil {
 			if err = SendWelcome(ctx, c, Welcome{Epoch: 3, Plan: []byte("plan")}); err == nil {
 				_, _, err = AwaitReady(ctx, c, func(_ Cred, f *os.File) error {

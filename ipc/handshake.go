@@ -54,7 +54,7 @@ func AcceptHello(ctx context.Context, l *Listener, want Expect) (*Conn, Hello, e
 		}
 		cred, err := PeerCred(c)
 		if err == nil && cred.PID == want.PID {
-			hello, err := readHello(ctx, c, want)
+			hello, err := ReadHello(ctx, c, want)
 			if err != nil {
 				c.Close()
 				return nil, Hello{}, err
@@ -71,7 +71,8 @@ func AcceptHello(ctx context.Context, l *Listener, want Expect) (*Conn, Hello, e
 	}
 }
 
-func readHello(ctx context.Context, c *Conn, want Expect) (Hello, error) {
+// ReadHello is the second half of AcceptHello, for a caller who has found out itself who connected. want.PID is not looked at.
+func ReadHello(ctx context.Context, c *Conn, want Expect) (Hello, error) {
 	f, err := c.Recv(ctx, 0)
 	if err != nil {
 		return Hello{}, err

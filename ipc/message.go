@@ -23,11 +23,12 @@ const (
 	TypeConfined Type = 5 // program's process → supervisor
 	TypeProceed  Type = 6 // supervisor → program's process
 	TypeExit     Type = 7 // init → supervisor
+	TypeSignal   Type = 8 // supervisor → init, where that is on another kernel
 )
 
 var typeNames = [...]string{
 	TypeHello: "Hello", TypeWelcome: "Welcome", TypeReady: "Ready", TypeFailed: "Failed",
-	TypeConfined: "Confined", TypeProceed: "Proceed", TypeExit: "Exit",
+	TypeConfined: "Confined", TypeProceed: "Proceed", TypeExit: "Exit", TypeSignal: "Signal",
 }
 
 func (t Type) String() string {
@@ -187,6 +188,21 @@ func (m *Exit) AppendBinary(b []byte) ([]byte, error) {
 // UnmarshalBinary accepts exactly the layout above.
 func (m *Exit) UnmarshalBinary(body []byte) error {
 	return decode(m, body, 2, TypeExit, func(r *wire.Reader) Exit { return Exit{Status: syscall.WaitStatus(r.Uint32())} })
+}
+
+// Signal has the init signal the program, where no pidfd leads to it.
+type Signal struct {
+	Number uint8
+}
+
+// AppendBinary adds the message to b.
+func (m *Signal) AppendBinary(b []byte) ([]byte, error) {
+	return wire.AppendUint8(begin(b, 2, TypeSignal), m.Number), nil
+}
+
+// UnmarshalBinary accepts exactly the layout above.
+func (m *Signal) UnmarshalBinary(body []byte) error {
+	return decode(m, body, 2, TypeSignal, func(r *wire.Reader) Signal { return Signal{Number: r.Uint8()} })
 }
 
 func begin(b []byte, elements uint8, t Type) []byte {

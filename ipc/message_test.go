@@ -221,7 +221,7 @@ func TestWelcomeCopies(t *testing.T) {
 
 func TestTypeNumbers(t *testing.T) {
 	for want, got := range map[Type]Type{
-		1: TypeHello, 2: TypeWelcome, 3: TypeReady, 4: TypeFailed, 5: TypeConfined, 6: TypeProceed, 7: TypeExit,
+		1: TypeHello, 2: TypeWelcome, 3: TypeReady, 4: TypeFailed, 5: TypeConfined, 6: TypeProceed, 7: TypeExit, 8: TypeSignal,
 	} {
 		if got != want {
 			t.Errorf("%v is %d, want %d", got, got, want)
@@ -230,7 +230,7 @@ func TestTypeNumbers(t *testing.T) {
 			t.Errorf("%d has no name", got)
 		}
 	}
-	for _, unknown := range []Type{0, 8, 127, 255} {
+	for _, unknown := range []Type{0, 9, 127, 255} {
 		if !strings.HasPrefix(unknown.String(), "type ") {
 			t.Errorf("%d is called %v", uint8(unknown), unknown)
 		}

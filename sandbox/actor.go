@@ -148,6 +148,10 @@ func (a *Process) start(ctx context.Context, start time.Time) (err error) {
 	if _, ok := proc.(spawn.Peers); r.spec.Peer && !ok {
 		return noPeers(r.backend.Name())
 	}
+	if k, ok := proc.(spawn.OtherKernel); ok && r.spec.ReadBack {
+		a.report.Isolation.Enforced = append(a.report.Isolation.Enforced, "kernel("+k.Kernel()+")")
+		a.report.Isolation.Guest = r.guest()
+	}
 	a.began = time.Now()
 	for _, p := range proc.Phases() {
 		phases.add(p.Name, p.Took)

@@ -136,7 +136,10 @@ func (r *resolved) explainLimits(h *Host) []Limit {
 	add("cpu-time", have.CPUTime.String(), true, have.CPUTime == 0, "sandboxd, from the cgroup's count")
 	add("timeout", have.Timeout.String(), true, have.Timeout == 0, "sandboxd's clock")
 	pidsBy := group(cgroup.PIDs, "pids.max")
-	if c.PIDs == 0 {
+	switch {
+	case r.foreign():
+		pidsBy = "RLIMIT_NPROC in its own kernel, which " + pidsBy + " holds to " + strconv.FormatInt(c.PIDs, 10) + " of the host's"
+	case c.PIDs == 0:
 		pidsBy = "RLIMIT_NPROC in the actor's user namespace"
 	}
 	add("pids", strconv.FormatInt(have.PIDs, 10), want.PIDs > 0, have.PIDs == 0, pidsBy)

@@ -42,6 +42,7 @@ var ladder = []rung{
 	{name: "native", is: FloorNamespace},
 	{name: "wasm", is: FloorNamespace, named: true},
 	{name: "container", is: FloorNamespace},
+	{name: "gvisor", is: FloorKernel},
 }
 
 // Choice says which boundary an actor got, and why.

@@ -39,6 +39,8 @@ func (p peered) Accept(context.Context) (*ipc.Conn, ipc.Cred, error) {
 	return nil, ipc.Cred{PID: 7}, p.accepted
 }
 
+func (peered) Shut() error { return nil }
+
 func TestAccept(t *testing.T) {
 	for _, asked := range []bool{true, false} {
 		h := fakeHost(func(context.Context, *spawn.Request) (spawn.Process, error) {

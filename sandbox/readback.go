@@ -154,6 +154,9 @@ func (r *resolved) limitsHeld(pid int, leaf *cgroup.Leaf) (held []string) {
 	proc := "/proc/" + strconv.Itoa(pid)
 	limits, _ := os.ReadFile(proc + "/limits") // what cannot be read is not shown
 	for _, l := range r.request.Rlimits {
+		if r.foreign() {
+			break // they are that kernel's to hold, see guest
+		}
 		var name, label string
 		switch {
 		case l.Resource == unix.RLIMIT_NOFILE:
@@ -175,6 +178,20 @@ func (r *resolved) limitsHeld(pid int, leaf *cgroup.Leaf) (held []string) {
 		over := int64(st.Blocks)*st.Bsize - r.limits.Disk
 		check("disk", err == nil && st.Type == unix.TMPFS_MAGIC && st.Blocks > 0 && over < st.Bsize &&
 			(r.limits.DiskInodes == 0 || int64(st.Files) == r.limits.DiskInodes))
+	}
+	return held
+}
+
+// guest names what a kernel of the actor's own was told to hold, and says that it does. The host cannot look.
+func (r *resolved) guest() (held []string) {
+	held = []string{"seccomp", "no-new-privs", "no-capabilities"}
+	if r.limits.PIDs > 0 {
+		held = append(held, "pids")
+	}
+	for _, l := range r.request.Rlimits {
+		if name := ulimitName(l.Resource); name != "nproc" && name != "core" {
+			held = append(held, "ulimit "+name)
+		}
 	}
 	return held
 }

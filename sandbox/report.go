@@ -47,6 +47,7 @@ type ActorID struct {
 // inodes, /proc status lines, cgroup files), never copied from the request.
 type Isolation struct {
 	Enforced []string  `json:"enforced"`
+	Guest    []string  `json:"guest,omitempty"` // what a kernel of the actor's own holds besides, by its own word
 	Missing  []Missing `json:"missing"`
 	Network  string    `json:"network"` // none or host
 }

@@ -119,6 +119,12 @@ func (h *Host) resolveOn(s Spec, b spawn.Backend) (*resolved, error) {
 // namespaced tells whether actors of this backend have namespaces, and so a root and ids of their own.
 func (r *resolved) namespaced() bool { return Reaches(r.backend.Name()).reaches(FloorNamespace) }
 
+// foreign tells whether actors of this backend are on another kernel than the host's, which tells us nothing of them.
+func (r *resolved) foreign() bool {
+	_, yes := r.backend.(spawn.Foreign)
+	return yes
+}
+
 // ownIDs tells whether the actor is to have ids of its own on the host. Those
 // that root gave to an ordinary user exist in a user namespace only.
 func (r *resolved) ownIDs(h *Host) bool {
@@ -290,6 +296,9 @@ func (r *resolved) cgroups(h *Host, mem, pids, cpus bool) {
 		l.PIDs = min(l.PIDs, maxPIDs) // the kernel counts no further
 		if err := has(cgroup.PIDs); err == nil {
 			c.PIDs = l.PIDs + 1 // the init is not the user's
+			if f, ok := r.backend.(spawn.Foreign); ok {
+				c.PIDs = f.Overhead(c.PIDs)
+			}
 		} else if !r.namespaced() {
 			r.lack("pids", pids, err)
 			l.PIDs = 0
@@ -343,7 +352,9 @@ func (r *resolved) rlimits() error {
 	if n := r.limits.FileSize; n > 0 {
 		put(unix.RLIMIT_FSIZE, uint64(n), uint64(n))
 	}
-	if n := uint64(r.limits.PIDs); n > 0 && r.cgroup.PIDs == 0 {
+	if n := uint64(r.limits.PIDs); n > 0 && r.foreign() { // on a kernel of its own, which counts the program's
+		put(unix.RLIMIT_NPROC, n+1, n+1)
+	} else if n > 0 && r.cgroup.PIDs == 0 {
 		if err := unix.Getrlimit(unix.RLIMIT_NPROC, &have); err == nil && n >= have.Max {
 			if r.spec.Limits.PIDs > 0 && !r.spec.BestEffort {
 				r.lack("pids", true, fmt.Errorf("%d processes and an init are above this process's own hard limit of %d, which only CAP_SYS_RESOURCE may raise", r.spec.Limits.PIDs, have.Max))
@@ -461,7 +472,9 @@ func (r *resolved) walls(h *Host) error {
 		return err
 	}
 	q.Filter, q.Notify = filter.Bytes(), r.spec.SeccompKill
-	if abi, err := landlock.ABI(); err == nil {
+	if r.foreign() {
+		r.missing = append(r.missing, Missing{"landlock", "a kernel of its own has none, and around that kernel it would forbid the mounts that it makes"})
+	} else if abi, err := landlock.ABI(); err == nil {
 		q.Landlock = true
 		r.missing = append(r.missing, r.notScoped(abi, own)...)
 	} else {

@@ -29,6 +29,7 @@ import (
 	"sandboxd/sandbox/internal/lease"
 	"sandboxd/spawn"
 	"sandboxd/spawn/container"
+	"sandboxd/spawn/gvisor"
 	"sandboxd/spawn/native"
 	"sandboxd/spawn/process"
 	"sandboxd/spawn/wasm"
@@ -74,6 +75,9 @@ type Options struct {
 	// WasmCache is a directory of this user's alone that keeps compiled modules.
 	// "": what was compiled is known to this Host only.
 	WasmCache string
+	// Runsc is the path of gVisor's runsc, which the backend "gvisor" is made of.
+	// "": the file of that name beside the running program, else the one in PATH.
+	Runsc string
 }
 
 // Open takes a lease, removes what dead supervisors left behind, and looks at
@@ -121,6 +125,7 @@ func backends(n *native.Backend, sub native.Options, o Options) map[string]spawn
 		"native": n, "process": process.New(),
 		"container": container.New(container.Options{Helper: o.ContainerHelper, SubUIDs: sub.SubUIDs, SubGIDs: sub.SubGIDs}),
 		"wasm":      wasm.New(n, wasm.Options{Worker: o.WasmWorker, Cache: o.WasmCache}),
+		"gvisor":    gvisor.New(gvisor.Options{Runsc: o.Runsc, Outer: sub}),
 	}
 }
 
@@ -131,6 +136,8 @@ func (h *Host) prestart(s *Spec, b *native.Backend) {
 	switch err := r.identity(h); {
 	case s.Backend == "container":
 		h.backends[s.Backend].(*container.Backend).Prestart()
+	case s.Backend == "gvisor":
+		h.backends[s.Backend].(*gvisor.Backend).Prestart()
 	case s.Backend != "" && s.Backend != "native" && s.Backend != "wasm" || s.Isolation != "":
 	case err != nil || native.Bound(&r.request):
 		b.Prestart(nil)
@@ -183,7 +190,7 @@ func (h *Host) Backend(name string) (spawn.Backend, error) {
 	if b := h.backends[name]; b != nil {
 		return b, nil
 	}
-	return nil, fmt.Errorf("unknown backend %q: want native, process, container, wasm or auto", name)
+	return nil, fmt.Errorf("unknown backend %q: want native, process, container, gvisor, wasm or auto", name)
 }
 
 // Close cancels every actor that is left, waits until they are gone, and

@@ -77,6 +77,11 @@ func Confine(r *Request, namespaced bool) ([]plan.Step, error) {
 		add(plan.Rlimit, []uint64{uint64(l.Resource), l.Soft, l.Hard})
 	}
 	add(plan.CloseFrom, []uint64{3})
+	if r.Guest != nil {
+		for i := range r.Guest.Keep {
+			add(plan.Keep, []uint64{uint64(plan.SlotRequest + keepAt(r) + i), uint64(GuestFD + i)})
+		}
+	}
 	if r.Filter != nil {
 		var flags uint64
 		if r.Notify {
@@ -129,14 +134,18 @@ func image(f *os.File) error {
 }
 
 // Files are the descriptors of r, in the order in which they travel: stdio
-// (none with a terminal), tasks, cgroup, exe, netns. The first is in plan.SlotRequest.
+// (none with a terminal), tasks, cgroup, exe, a guest's, netns. The first is in plan.SlotRequest.
 func Files(r *Request) []*os.File {
 	var f []*os.File
 	if r.Terminal == nil {
 		f = append(f, r.Stdio[:]...)
 	}
 	f = append(f, r.Tasks...)
-	for _, one := range []*os.File{r.Cgroup, r.Exe, r.Netns} {
+	all := []*os.File{r.Cgroup, r.Exe}
+	if r.Guest != nil {
+		all = append(all, r.Guest.Keep...)
+	}
+	for _, one := range append(all, r.Netns) {
 		if one != nil {
 			f = append(f, one)
 		}
@@ -171,6 +180,15 @@ func CgroupAt(r *Request) int {
 func exeAt(r *Request) int {
 	at := tasksAt(r) + len(r.Tasks)
 	if r.Cgroup != nil {
+		at++
+	}
+	return at
+}
+
+// keepAt is the index of the first of r.Guest.Keep in Files.
+func keepAt(r *Request) int {
+	at := exeAt(r)
+	if r.Exe != nil {
 		at++
 	}
 	return at

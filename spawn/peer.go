@@ -90,6 +90,9 @@ func (p *peer) Accept(ctx context.Context) (*ipc.Conn, ipc.Cred, error) {
 	}
 }
 
+// Shut implements Peers.
+func (p *peer) Shut() error { return p.listener.Close() }
+
 // next takes one connection; ErrStranger if it is none of the actor's.
 func (p *peer) next(ctx context.Context) (*ipc.Conn, ipc.Cred, error) {
 	c, err := p.listener.Accept(ctx)

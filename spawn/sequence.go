@@ -45,6 +45,11 @@ func NewIdentity(actor string, epoch uint64) Identity {
 	return id
 }
 
+// Expect is who must say hello: the process of this number.
+func (id Identity) Expect(pid int) ipc.Expect {
+	return ipc.Expect{Actor: id.Actor, Epoch: id.Epoch, Nonce: id.nonce, PID: pid}
+}
+
 // Connect is the step with which the peer says who it is; a Welcome follows in the first half.
 func (id Identity) Connect(socket string) plan.Step {
 	return plan.Step{Kind: plan.Connect, Nums: []uint64{ipc.Proto, id.Epoch}, Strs: []string{socket, id.Actor, string(id.nonce[:])}}
@@ -103,7 +108,7 @@ func (a *actor) accept(alive context.Context, id Identity) error {
 	if a.pid, err = pidOf(a.child.Pidfd); err != nil {
 		return err
 	}
-	a.conn, _, err = ipc.AcceptHello(alive, listener, ipc.Expect{Actor: id.Actor, Epoch: id.Epoch, Nonce: id.nonce, PID: a.pid})
+	a.conn, _, err = ipc.AcceptHello(alive, listener, id.Expect(a.pid))
 	if err != nil {
 		return err
 	}

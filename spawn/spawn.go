@@ -68,6 +68,20 @@ type Peers interface {
 	// ended meanwhile. It ends with ctx, and with os.ErrProcessDone when the actor has ended.
 	// The Conn is the caller's; its cap is ipc.HandshakeCap.
 	Accept(ctx context.Context) (*ipc.Conn, ipc.Cred, error)
+	// Shut lets nobody connect any more.
+	Shut() error
+}
+
+// Foreign is implemented by a backend whose programs are on another kernel than the host's.
+type Foreign interface {
+	// Overhead is how many of the host's processes that kernel may take for so many of the program's.
+	Overhead(processes int64) int64
+}
+
+// OtherKernel is implemented by a Process whose program is on another kernel than the host's.
+type OtherKernel interface {
+	// Kernel names it, with its version.
+	Kernel() string
 }
 
 // Phase is a named part of a start.
@@ -134,11 +148,31 @@ type Request struct {
 	Stdio    [3]*os.File
 	Terminal *Winsize // a terminal instead of Stdio
 
+	// Guest, which only backends set, is for a program that is a boundary itself, such as a kernel in user
+	// space: the native backend then gives it a directory and descriptors. Nil: any other program.
+	Guest *Guest
+
 	// Inspect, if set, is called when the program's process is confined and
 	// has not yet executed anything of the program's: pid is that process,
 	// listener the seccomp listener with Notify (Inspect owns it). An error stops the start.
 	Inspect func(pid int, listener *os.File) error
 }
+
+// Guest is what such a program gets besides.
+type Guest struct {
+	Files []GuestFile // in GuestDir, which is in memory and the program's own
+	Keep  []*os.File  // descriptors that it keeps, numbered from GuestFD on
+}
+
+// GuestFile is a file of the size of a configuration, which its program may read.
+type GuestFile struct{ Name, Text string }
+
+const (
+	// GuestDir is where the files are, in a directory of few megabytes.
+	GuestDir = "/run/sandboxd/s"
+	// GuestFD is above every descriptor of the init's own.
+	GuestFD = 100
+)
 
 // HostIDs are an actor's own ids on the host: one for the init, one for the program.
 type HostIDs struct {
@@ -170,7 +204,7 @@ const (
 	NoNewPrivs, NoCapabilities, Filter Feature = "no-new-privs", "no-capabilities", "seccomp"
 	Landlock, TwoIDs, DiskLimit        Feature = "landlock", "two-ids", "disk-limit"
 	Terminal, KillWhole, PeerSocket    Feature = "terminal", "kill-whole", "peer-socket"
-	Rootless, Helper                   Feature = "rootless", "helper"
+	Rootless, Helper, Kernel           Feature = "rootless", "helper", "kernel"
 	Executables, WASI, Fuel            Feature = "executables", "wasi", "fuel"
 )
 

@@ -19,6 +19,7 @@ type runOptions struct {
 	terminal bool
 	helper   string // of the container backend
 	worker   string // of the wasm backend
+	runsc    string // of the gvisor backend
 	report   string
 	file     *os.File // where the report goes
 	json     bool
@@ -64,9 +65,10 @@ Identity
 Walls
   --isolation FLOOR     least boundary: process, namespace, kernel or vm; picks the
                         cheapest backend that reaches it and holds the rest
-  --backend NAME        native (default), process, container, wasm (PROGRAM is a WASI
-                        module) or auto (by --isolation, or namespace)
+  --backend NAME        native (default), process, container, gvisor, wasm (PROGRAM is
+                        a WASI module) or auto (by --isolation, or namespace)
   --container-helper FILE  sandboxd-container, if it is not beside sandboxd
+  --runsc FILE          gVisor's runsc, if it is neither beside sandboxd nor in PATH
   --wasm-worker FILE    sandboxd-wasm, if it is not beside sandboxd
   --seccomp default|kill  a forbidden system call fails with EPERM, or ends the program
   --best-effort         run without what this host cannot enforce; the report lists it
@@ -199,6 +201,7 @@ func (o *runOptions) flags(verb string) *flag.FlagSet {
 	f.Func("isolation", "", word((*string)(&s.Isolation)))
 	f.Func("container-helper", "", word(&o.helper))
 	f.Func("wasm-worker", "", word(&o.worker))
+	f.Func("runsc", "", word(&o.runsc))
 	f.Func("seccomp", "", func(v string) error {
 		if v != "default" && v != "kill" {
 			return fmt.Errorf("%q is neither default nor kill", v)

@@ -22,7 +22,7 @@ const module = "sandboxd"
 //
 //	cmd ─▶ sandbox ─▶ spawn ─▶ { namespaces, rootfs, ipc } ─▶ x/sys
 //	                    ▲
-//	        backends: spawn/native, spawn/process, spawn/container, spawn/wasm
+//	        backends: spawn/native, spawn/process, spawn/container, spawn/wasm; spawn/gvisor ─▶ spawn/native
 //	cmd ─▶ vm/vmrun ─▶ { vm, vm/debian, vm/initramfs }
 var layers = []layer{
 	{
@@ -64,6 +64,14 @@ var layers = []layer{
 			"sandboxd/namespaces", "sandboxd/rootfs", "sandboxd/ipc", "golang.org/x/sys",
 		},
 		why: "a backend knows the contract and what it compiles; backends do not know each other",
+	},
+	{
+		name: "guests", in: []string{"spawn/gvisor/..."},
+		only: []string{
+			"sandboxd/spawn$", "sandboxd/spawn/plan$", "sandboxd/spawn/launcher$", "sandboxd/spawn/native$",
+			"sandboxd/rootfs$", "sandboxd/ipc$", "golang.org/x/sys",
+		},
+		why: "a backend with a kernel of its own runs that in an actor of native's, and knows no other backend",
 	},
 	{
 		name: "vm", in: []string{"vm/..."}, tests: true,

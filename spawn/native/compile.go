@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,7 +56,7 @@ const (
 
 const (
 	socketPath = spawn.DefaultSocket
-	socketDir  = "/run/sandboxd/s"
+	socketDir  = spawn.GuestDir
 )
 
 // steps is a plan section under construction.
@@ -182,7 +183,11 @@ func (t template) before(id spawn.Identity) ([]plan.Step, error) {
 	if r.Scratch.Bytes > 0 {
 		t.private(&s)
 	}
-	s.fsmount(slotMount, inert|unix.MOUNT_ATTR_RDONLY, "proc")
+	proc := uint64(inert | unix.MOUNT_ATTR_RDONLY)
+	if r.Guest != nil {
+		proc = inert // it maps the ids of the user namespaces that it makes
+	}
+	s.fsmount(slotMount, proc, "proc")
 	s.attach(plan.Cwd, slotMount, noLinks, "/proc")
 	for _, m := range masks() {
 		s.openTree(slotMount, 0, 0, plan.Cwd, m.with)
@@ -191,7 +196,10 @@ func (t template) before(id spawn.Identity) ([]plan.Step, error) {
 	s.fsmount(slotMount, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC, "devpts", "newinstance", "ptmxmode=0666", "mode=0620")
 	s.attach(plan.Cwd, slotMount, noLinks, "/dev/pts")
 	s.attach(plan.Cwd, slotSocket, noLinks, socketPath)
-	if !r.Alone { // nobody needs to see the names of the others' sockets
+	switch {
+	case r.Guest != nil:
+		t.guest(&s)
+	case !r.Alone: // nobody needs to see the names of the others' sockets
 		s.openTree(slotMount, 0, 0, plan.Cwd, emptyDir)
 		s.attach(plan.Cwd, slotMount, noLinks, socketDir)
 	}
@@ -229,6 +237,18 @@ func (t template) private(s *steps) {
 	for _, b := range [][2]string{{"home", rootfs.Home}, {"shm", "/dev/shm"}, {"tmp", "/tmp"}} {
 		s.openTree(slotMount, 0, 0, plan.Cwd, "/tmp/"+b[0])
 		s.attach(plan.Cwd, slotMount, noLinks, b[1])
+	}
+}
+
+// guest makes the directory of a program that is a boundary itself, over that of the sockets' names.
+func (t template) guest(s *steps) {
+	r := t.r
+	owner := []uint64{uint64(r.UID), uint64(r.GID)}
+	s.fsmount(slotMount, inert, "tmpfs", "mode=0700", "size=8m", "nr_inodes=256",
+		"uid="+strconv.FormatUint(owner[0], 10), "gid="+strconv.FormatUint(owner[1], 10))
+	s.attach(plan.Cwd, slotMount, noLinks, socketDir)
+	for _, f := range r.Guest.Files {
+		s.add(plan.WriteFile, n(plan.Cwd, 0o444, 0), socketDir+"/"+f.Name, f.Text)
 	}
 }
 

@@ -69,6 +69,7 @@ var meaning = [kindEnd]struct {
 	Exec:             {"exec", "argc:d envc:d", "program:t args:l env:l path:t"},
 	LandlockFile:     {"landlock-file", "access:x file:s", ""},
 	ExecFD:           {"exec-fd", "argc:d envc:d image:s", "args:l env:l"},
+	Keep:             {"keep", "file:s as:d", ""},
 }
 
 // fields parses an operand list of meaning; only printing needs it.

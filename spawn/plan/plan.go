@@ -78,6 +78,7 @@ const (
 	Exec                  // n0 argc, n1 envc; s0 program, s1 args "a\0…", s2 env, s3 PATH to search ("": s0 is a path)
 	LandlockFile          // n0 allowed access, n1 slot: a descriptor's own file; nothing where it lies below no path
 	ExecFD                // n0 argc, n1 envc, n2 slot; s0 args "a\0…", s1 env: the program is what the descriptor holds
+	Keep                  // n0 slot, n1 descriptor: what the slot holds stays open at exec, as that descriptor
 	kindEnd
 )
 

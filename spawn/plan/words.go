@@ -59,6 +59,7 @@ var words = [kindEnd]string{
 	Exec:             "run {program}",
 	LandlockFile:     "let the program's own image through that wall",
 	ExecFD:           "run the program that was handed in as a descriptor, which it does not get to hold",
+	Keep:             "leave it this one descriptor, as {as}",
 }
 
 // rlimits are the names of setrlimit(2) resources, by number.

@@ -54,9 +54,11 @@ const (
 	Process Ability = "process"
 	// AnyEnv: the environment may have a name twice, and entries without one.
 	AnyEnv Ability = "any-env"
+	// SharedKernel: the program is a process of the host's kernel, which shows it to the host and answers it as it answers us.
+	SharedKernel Ability = "shared-kernel"
 )
 
-var abilities = []Ability{KillWhole, Hidden, Terminal, Inspect, Notify, Executables, Children, Signals, Process, AnyEnv}
+var abilities = []Ability{KillWhole, Hidden, Terminal, Inspect, Notify, Executables, Children, Signals, Process, AnyEnv, SharedKernel}
 
 // features are what Probe calls an ability, where it knows it.
 var features = map[Ability]spawn.Feature{KillWhole: spawn.KillWhole, Hidden: spawn.PIDNS, Terminal: spawn.Terminal, Executables: spawn.Executables}
@@ -168,6 +170,12 @@ func (s *suite) declared(t *testing.T) {
 			t.Errorf("Probe of %s: %#v: want a *spawn.Gate of this feature that says what was observed", f, err)
 		}
 	}
+}
+
+// foreign tells that programs are on another kernel than the host's.
+func (s *suite) foreign() bool {
+	_, yes := s.lacks[SharedKernel]
+	return yes
 }
 
 // open makes a backend that is closed at the end of the test.

@@ -140,11 +140,18 @@ static int confine_self(struct ctx *c) {
 	return (int)sys(__NR_signalfd4, -1, &all, 8, O_CLOEXEC | O_NONBLOCK);
 }
 
+// told passes on a signal that the supervisor cannot send, for this process is on another kernel than it. Anything else is the end.
+static void told(struct ctx *c) {
+	u8 b[8];
+	if (read_full(c->conn, b, sizeof b) < 0 || b[0] != 4 || b[4] != 0x92 || b[5] != 8 || b[6] != 0xcc) hung_up(c);
+	sys(__NR_kill, c->program, b[7]);
+}
+
 // serve forwards signals, reaps, and ends when the program or the supervisor does.
 static _Noreturn void serve(struct ctx *c) {
 	int sig = confine_self(c);
 	if (sig < 0) end(c, 125); // it would never learn of the program's death
-	struct pollfd p[2] = {{.fd = sig, .events = POLLIN}, {.fd = c->conn, .events = POLLHUP}};
+	struct pollfd p[2] = {{.fd = sig, .events = POLLIN}, {.fd = c->conn, .events = c->told ? POLLIN : POLLHUP}};
 	for (;;) {
 		sys(__NR_ppoll, p, 2, 0, 0, 8);
 		for (;;) {
@@ -161,6 +168,7 @@ static _Noreturn void serve(struct ctx *c) {
 			end(c, st & 0x7f ? 128 + (st & 0x7f) : st >> 8 & 0xff);
 		}
 		if (p[1].revents & (POLLHUP | POLLERR)) hung_up(c);
+		if (p[1].revents & POLLIN) told(c);
 	}
 }
 

@@ -9,7 +9,7 @@ enum kind {
 	LISTEN, JOIN_CGROUP, SYNC, SETID, UNSHARE, SETNS, OPEN_FILE, NETNS_START, NETNS_JOIN, HOSTNAME, LOOPBACK, UNDUMPABLE, SUBREAPER,
 	KEYRING, RLIMIT, UMASK, AFFINITY, OOM_SCORE, TIME_OFFSETS, CONNECT, WELCOME, TTY, STDIO, FORK, SETSID, CHDIR,
 	SECUREBITS, DROP_BOUNDING, DROP_CAPS, NO_NEW_PRIVS, LANDLOCK_CREATE, LANDLOCK_PATH, LANDLOCK_RESTRICT,
-	SECCOMP, CLOSE_FROM, CONFINED, EXEC, LANDLOCK_FILE, EXEC_FD, KIND_END
+	SECCOMP, CLOSE_FROM, CONFINED, EXEC, LANDLOCK_FILE, EXEC_FD, KEEP, KIND_END
 };
 
 enum { RECURSIVE = 1, OPTIONAL = 2, EXIST = 4 };   // flags of OPEN_TREE, MKDIR, WRITE_FILE, LANDLOCK_PATH
@@ -29,6 +29,7 @@ struct ctx {
 	int notify;    // seccomp listener to hand out with Confined
 	int ruleset;   // Landlock ruleset under construction
 	int keep_kill; // init keeps CAP_KILL, because the program has another uid
+	int told;      // the supervisor sends signals by the handshake socket
 	int pidns;     // init is PID 1 of its own pid namespace
 	const char *socket; // name that LISTEN made, for the launcher to remove at the end
 	long self;     // pid of the init

@@ -86,7 +86,7 @@ long mkuserns(u64 in_uid, u64 out_uid, u64 in_gid, u64 out_gid) {
 
 static void init_ctx(struct ctx *c) {
 	memset(c, 0xff, sizeof *c); // every descriptor -1
-	c->socket = 0, c->rest_len = 0;
+	c->socket = 0, c->rest_len = 0, c->told = 0;
 	for (int i = 0; i < SLOT_REQUEST; i++) c->slot[i] = setup[i];
 }
 
@@ -228,10 +228,10 @@ static void receive(int sigfd) {
 
 // contained is PID 1 of a container that somebody else made: descriptors 3 to 5 are this image, the record of a failed
 // step and the first half of the plan, and what follows are those of the request.
-static _Noreturn void contained(int keep_kill) {
+static _Noreturn void contained(int keep_kill, int told) {
 	struct ctx c;
 	memset(&c, 0xff, sizeof c);
-	c.socket = 0, c.rest_len = 0, c.keep_kill = keep_kill, c.pidns = 1;
+	c.socket = 0, c.rest_len = 0, c.keep_kill = keep_kill, c.told = told, c.pidns = 1;
 	long len = sys(__NR_lseek, 5, 0, 2 /* SEEK_END */), fail = sys(__NR_mmap, 0, sizeof *c.fail, 3, 1 /* SHARED */, 4, 0);
 	long plan = sys(__NR_mmap, 0, len, 1, 2 /* PRIVATE */, 5, 0);
 	if (len <= 0 || (plan < 0 && plan > -4096) || (fail < 0 && fail > -4096)) quit(125);
@@ -242,7 +242,7 @@ static _Noreturn void contained(int keep_kill) {
 
 // start is called by _start with the initial stack: argc, argv…; argv[1] is "p" in a pid namespace of its own, "s" without;
 // an "n" after it begins a network namespace for the setup plan to join. "c" is a container's init, with "k" after it if
-// the init keeps CAP_KILL.
+// the init keeps CAP_KILL, or "s" if signals come by the handshake socket.
 _Noreturn void start(long *sp) {
 	const char **argv = (const char **)(sp + 1);
 	u64 all = ~0ul, dfl[4] = {0};
@@ -250,7 +250,7 @@ _Noreturn void start(long *sp) {
 	for (int s = 1; s <= 64; s++) sys(__NR_rt_sigaction, s, dfl, 0, 8); // a caller may have left SIGCHLD or SIGPIPE ignored
 	sys(__NR_rt_sigprocmask, 0 /* SIG_BLOCK */, &all, 0, 8);
 	sys(__NR_umask, 0);
-	if (sp[0] > 1 && argv[1][0] == 'c') contained(argv[1][1] == 'k');
+	if (sp[0] > 1 && argv[1][0] == 'c') contained(argv[1][1] == 'k', argv[1][1] == 's');
 	sys(__NR_prctl, PR_SET_NAME, "sandboxd-launch", 0, 0, 0);
 	// A belt, for a stopped launcher does not see EOF. Without a pid namespace it must live on to kill what is below it.
 	if (own_pidns) sys(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);

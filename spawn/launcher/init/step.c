@@ -432,6 +432,7 @@ static long step(struct ctx *c, struct step *s) {
 	case CLOSE_FROM: return sys(__NR_close_range, n[0], ~0u, CLOSE_RANGE_CLOEXEC);
 	case CONFINED: return do_confined(c);
 	case EXEC: case EXEC_FD: return do_exec(c, s);
+	case KEEP: r = sys(__NR_dup3, slot(c, n[0]), n[1], 0); return r < 0 ? r : 0;
 	}
 	return -ENOSYS;
 }
@@ -448,7 +449,7 @@ static const u8 shape[KIND_END] = {
 	[TTY] = SHAPE(5, 0), [STDIO] = SHAPE(3, 0), [FORK] = SHAPE(1, 0), [SETSID] = SHAPE(1, 0), [CHDIR] = SHAPE(0, 1),
 	[SECUREBITS] = SHAPE(1, 0), [DROP_BOUNDING] = SHAPE(0, 0), [DROP_CAPS] = SHAPE(0, 0), [NO_NEW_PRIVS] = SHAPE(0, 0),
 	[LANDLOCK_CREATE] = SHAPE(4, 0), [LANDLOCK_PATH] = SHAPE(2, 1), [LANDLOCK_RESTRICT] = SHAPE(0, 0), [SECCOMP] = SHAPE(1, 1),
-	[CLOSE_FROM] = SHAPE(1, 0), [CONFINED] = SHAPE(0, 0), [EXEC] = SHAPE(2, 4), [LANDLOCK_FILE] = SHAPE(2, 0), [EXEC_FD] = SHAPE(3, 2),
+	[CLOSE_FROM] = SHAPE(1, 0), [CONFINED] = SHAPE(0, 0), [EXEC] = SHAPE(2, 4), [LANDLOCK_FILE] = SHAPE(2, 0), [EXEC_FD] = SHAPE(3, 2), [KEEP] = SHAPE(2, 0),
 };
 
 // parse reads the step at p. Every length is checked against the section and every string must end in NUL.
