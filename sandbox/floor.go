@@ -43,6 +43,7 @@ var ladder = []rung{
 	{"process", FloorProcess},
 	{"native", FloorNamespace},
 	{"container", FloorNamespace},
+	{"microvm", FloorVM},
 }
 
 // Choice says which boundary an actor got, and why.

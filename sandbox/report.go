@@ -48,7 +48,8 @@ type ActorID struct {
 type Isolation struct {
 	Enforced []string  `json:"enforced"`
 	Missing  []Missing `json:"missing"`
-	Network  string    `json:"network"` // none or host
+	Network  string    `json:"network"`           // none or host
+	Machine  string    `json:"machine,omitempty"` // of a backend of machines: how it runs, with versions
 }
 
 // Missing is something that did not hold, and why.

@@ -250,6 +250,7 @@ func (r *resolved) limit(h *Host) error {
 		return err
 	}
 	r.disk(disk || inodes)
+	r.request.Memory, r.request.PIDs, r.request.CPUs = l.Memory, l.PIDs, l.CPUs
 	return nil
 }
 
@@ -289,6 +290,9 @@ func (r *resolved) cgroups(h *Host, mem, pids, cpus bool) {
 		l.PIDs = min(l.PIDs, maxPIDs) // the kernel counts no further
 		if err := has(cgroup.PIDs); err == nil {
 			c.PIDs = l.PIDs + 1 // the init is not the user's
+			if o, ok := r.backend.(interface{ Overhead() int64 }); ok {
+				c.PIDs += o.Overhead() // nor what a machine is made of
+			}
 		} else if !r.namespaced() {
 			r.lack("pids", pids, err)
 			l.PIDs = 0

@@ -21,6 +21,7 @@ import (
 	"sandboxd/spawn"
 	"sandboxd/spawn/container"
 	"sandboxd/spawn/launcher"
+	"sandboxd/spawn/microvm"
 	"sandboxd/spawn/native"
 	"sandboxd/spawn/plan"
 	"sandboxd/spawn/process"
@@ -30,7 +31,7 @@ var errNoCgroup = errors.New("no cgroup in this test")
 
 // bare is a host without cgroups; nothing is started on it.
 func bare() *Host {
-	return &Host{noCgroup: errNoCgroup, backends: map[string]spawn.Backend{"native": native.New(native.Options{}), "process": process.New(), "container": container.New(container.Options{})}}
+	return &Host{noCgroup: errNoCgroup, backends: map[string]spawn.Backend{"native": native.New(native.Options{}), "process": process.New(), "container": container.New(container.Options{}), "microvm": microvm.New(microvm.Options{})}}
 }
 
 func missing(r *resolved) string {
@@ -260,7 +261,7 @@ func TestInvalidSpecs(t *testing.T) {
 	}{
 		"no program":     {Spec{}, "no program given"},
 		"empty program":  {Spec{Argv: []string{""}}, "no program given"},
-		"backend":        {Spec{Backend: "x"}, "want native, process, container or auto"},
+		"backend":        {Spec{Backend: "x"}, "want native, process, container, microvm or auto"},
 		"mount":          {Spec{Mounts: []rootfs.Mount{{Source: "/etc", Target: "/proc"}}}, "lies in /proc"},
 		"relative mount": {Spec{Mounts: []rootfs.Mount{{Source: "etc", Target: "/x"}}}, "is not an absolute path"},
 		"writable host":  {Spec{Root: rootfs.Source{Writable: true}}, "always read-only"},

@@ -29,6 +29,7 @@ import (
 	"sandboxd/sandbox/internal/lease"
 	"sandboxd/spawn"
 	"sandboxd/spawn/container"
+	"sandboxd/spawn/microvm"
 	"sandboxd/spawn/native"
 	"sandboxd/spawn/process"
 )
@@ -67,6 +68,10 @@ type Options struct {
 	// ContainerHelper is the path of sandboxd-container, which the backend
 	// "container" is made of. "": the file of that name beside the running program.
 	ContainerHelper string
+	// VMHelper is the path of sandboxd, built statically: what the backend
+	// "microvm" runs beside QEMU and in its guests. "": the file of that name beside
+	// the running program.
+	VMHelper string
 }
 
 // Open takes a lease, removes what dead supervisors left behind, and looks at
@@ -82,7 +87,7 @@ func Open(o Options) (*Host, error) {
 		h.ids = ids{base: 1, count: min(sub.SubUIDs.Count, sub.SubGIDs.Count) / 2}
 	}
 	b := native.New(sub)
-	h.backends = backends(b, o)
+	h.backends = backends(b, sub, o)
 	if h.one {
 		h.prestart(o.Only, b) // beside what follows
 	}
@@ -109,8 +114,11 @@ func Open(o Options) (*Host, error) {
 }
 
 // backends are all that there are, by name.
-func backends(n *native.Backend, o Options) map[string]spawn.Backend {
-	return map[string]spawn.Backend{"native": n, "process": process.New(), "container": container.New(container.Options{Helper: o.ContainerHelper})}
+func backends(n *native.Backend, sub native.Options, o Options) map[string]spawn.Backend {
+	return map[string]spawn.Backend{
+		"native": n, "process": process.New(), "container": container.New(container.Options{Helper: o.ContainerHelper}),
+		"microvm": microvm.New(microvm.Options{Native: sub, Program: o.VMHelper}),
+	}
 }
 
 // prestart begins the launcher of the only actor, and builds its root where
@@ -172,7 +180,7 @@ func (h *Host) Backend(name string) (spawn.Backend, error) {
 	if b := h.backends[name]; b != nil {
 		return b, nil
 	}
-	return nil, fmt.Errorf("unknown backend %q: want native, process, container or auto", name)
+	return nil, fmt.Errorf("unknown backend %q: want native, process, container, microvm or auto", name)
 }
 
 // Close cancels every actor that is left, waits until they are gone, and

@@ -63,8 +63,8 @@ Identity
 Walls
   --isolation FLOOR     least boundary: process, namespace, kernel or vm; picks the
                         cheapest backend that reaches it and holds the rest
-  --backend NAME        native (default), process, container or auto (by --isolation,
-                        or namespace)
+  --backend NAME        native (default), process, container, microvm or auto (by
+                        --isolation, or namespace)
   --container-helper FILE  sandboxd-container, if it is not beside sandboxd
   --seccomp default|kill  a forbidden system call fails with EPERM, or ends the program
   --best-effort         run without what this host cannot enforce; the report lists it

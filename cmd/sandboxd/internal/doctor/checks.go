@@ -88,6 +88,7 @@ var whys = map[spawn.Feature]string{
 	spawn.Landlock: "a second wall around files, should a mount be wrong", spawn.TwoIDs: "the program is another user than its init, and than other actors",
 	spawn.DiskLimit: "--disk holds", spawn.Terminal: "-t gives the program a terminal", spawn.KillWhole: "killing an actor leaves nothing of it",
 	spawn.PeerSocket: "a program may connect to its supervisor",
+	spawn.VMM:        "a machine of the actor's own", spawn.GuestKernel: "a bug of its kernel is a bug of the actor's own",
 }
 
 // refusals are why a backend starts nothing at all.
