@@ -250,7 +250,7 @@ func (a *Process) supervise() {
 	why, note := a.why, a.note
 	a.mu.Unlock()
 	stop()
-	full := a.diskFull()
+	full := a.diskFull() || exit.Guest != nil && exit.Guest.DiskFull
 	released := a.proc.Close() // its launcher ends beside what follows
 	for _, kid := range a.endKids() {
 		<-kid.gone

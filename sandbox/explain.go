@@ -138,7 +138,7 @@ func (r *resolved) explainLimits(h *Host) []Limit {
 	pidsBy := group(cgroup.PIDs, "pids.max")
 	switch {
 	case r.foreign():
-		pidsBy = "RLIMIT_NPROC in its own kernel, which " + pidsBy + " holds to " + strconv.FormatInt(c.PIDs, 10) + " of the host's"
+		pidsBy = "its own kernel, which " + pidsBy + " holds to " + strconv.FormatInt(c.PIDs, 10) + " of the host's"
 	case c.PIDs == 0:
 		pidsBy = "RLIMIT_NPROC in the actor's user namespace"
 	}

@@ -43,6 +43,15 @@ var ladder = []rung{
 	{name: "wasm", is: FloorNamespace, named: true},
 	{name: "container", is: FloorNamespace},
 	{name: "gvisor", is: FloorKernel},
+	{name: "microvm", is: FloorVM},
+}
+
+// Backends are the names that Spec.Backend may have besides Auto, the cheapest first.
+func Backends() (names []string) {
+	for _, l := range ladder {
+		names = append(names, l.name)
+	}
+	return names
 }
 
 // Choice says which boundary an actor got, and why.

@@ -36,6 +36,7 @@ func pretend(native, process error) *Host {
 	h.backends["process"] = &pretended{Backend: h.backends["process"], why: process}
 	h.backends["container"] = &pretended{Backend: h.backends["container"], why: errors.New("no helper")}
 	h.backends["gvisor"] = &pretended{Backend: h.backends["gvisor"], why: errors.New("no runsc")}
+	h.backends["microvm"] = &pretended{Backend: h.backends["microvm"], why: errors.New("no QEMU")}
 	return h
 }
 
@@ -98,6 +99,7 @@ func TestNoBackend(t *testing.T) {
   native: userns: clone: permission denied; /proc/sys/kernel/apparmor_restrict_unprivileged_userns is 1 (install a profile that allows userns for sandboxd)
   container: no helper
   gvisor: no runsc
+  microvm: no QEMU
 what else would serve:
   --isolation process, which the process backend reaches here with all that was asked for`},
 		"nothing works": {pretend(ubuntu, errors.New("no memfd")), Spec{Isolation: FloorProcess}, `no backend here reaches isolation process and holds what was asked for:
@@ -105,6 +107,7 @@ what else would serve:
   native: userns: clone: permission denied; /proc/sys/kernel/apparmor_restrict_unprivileged_userns is 1 (install a profile that allows userns for sandboxd)
   container: no helper
   gvisor: no runsc
+  microvm: no QEMU
 what else would serve:
   another host, or this one mended: sandboxd doctor says how`},
 		"kernel": {pretend(nil, nil), Spec{Isolation: FloorKernel}, `no backend here reaches isolation kernel and holds what was asked for:
@@ -112,6 +115,7 @@ what else would serve:
   native: it reaches namespace only
   container: it reaches namespace only
   gvisor: no runsc
+  microvm: no QEMU
 what else would serve:
   --isolation namespace, which the native backend reaches here with all that was asked for
   a kernel of its own for one program, without limits and report: sandboxd vm run -- PROGRAM`},
@@ -121,7 +125,6 @@ what else would serve:
   --isolation namespace, which the native backend reaches here with all that was asked for`},
 		"named, and not here": {pretend(ubuntu, nil), Spec{Backend: "native", Isolation: FloorVM, Limits: Limits{Memory: 1 << 20}}, `the native backend does not reach isolation vm:
   native: it reaches namespace only
-  others: this build has none that reaches vm; gvisor is its strongest
 what else would serve:
   a kernel of its own for one program, without limits and report: sandboxd vm run -- PROGRAM`},
 	} {

@@ -143,7 +143,7 @@ func (r *resolved) limitsHeld(pid int, leaf *cgroup.Leaf) (held []string) {
 			want, got int64
 		}{
 			{"memory", cgroup.Memory, r.cgroup.Memory, got.Memory},
-			{"pids", cgroup.PIDs, r.cgroup.PIDs, got.PIDs},
+			{"pids", cgroup.PIDs, r.onHost(r.cgroup.PIDs), got.PIDs},
 			{"cpus", cgroup.CPU, r.cgroup.CPUMilli, got.CPUMilli},
 		} {
 			if l.want > 0 { // the kernel rounds down
@@ -151,12 +151,12 @@ func (r *resolved) limitsHeld(pid int, leaf *cgroup.Leaf) (held []string) {
 			}
 		}
 	}
+	if r.foreign() { // the others are that kernel's to hold, see guest
+		return held
+	}
 	proc := "/proc/" + strconv.Itoa(pid)
 	limits, _ := os.ReadFile(proc + "/limits") // what cannot be read is not shown
 	for _, l := range r.request.Rlimits {
-		if r.foreign() {
-			break // they are that kernel's to hold, see guest
-		}
 		var name, label string
 		switch {
 		case l.Resource == unix.RLIMIT_NOFILE:
@@ -194,6 +194,14 @@ func (r *resolved) guest() (held []string) {
 		}
 	}
 	return held
+}
+
+// onHost is a limit of the host's kernel, 0 where it is a guest's.
+func (r *resolved) onHost(limit int64) int64 {
+	if r.foreign() {
+		return 0
+	}
+	return limit
 }
 
 // watchTrap waits for a forbidden system call and ends the actor for it. One

@@ -49,7 +49,8 @@ type Isolation struct {
 	Enforced []string  `json:"enforced"`
 	Guest    []string  `json:"guest,omitempty"` // what a kernel of the actor's own holds besides, by its own word
 	Missing  []Missing `json:"missing"`
-	Network  string    `json:"network"` // none or host
+	Network  string    `json:"network"`           // none or host
+	Machine  string    `json:"machine,omitempty"` // of a backend of machines: how it runs, with versions
 }
 
 // Missing is something that did not hold, and why.

@@ -104,7 +104,6 @@ func (h *Host) resolveOn(s Spec, b spawn.Backend) (*resolved, error) {
 	if err := r.walls(h); err != nil {
 		return nil, err
 	}
-	r.request.Memory = r.cgroup.Memory
 	if c, ok := b.(interface{ Check(*spawn.Request) error }); ok {
 		if err := c.Check(&r.request); err != nil {
 			return nil, err
@@ -124,6 +123,9 @@ func (r *resolved) foreign() bool {
 	_, yes := r.backend.(spawn.Foreign)
 	return yes
 }
+
+// userKernel tells whether that kernel is in user space, and so makes system calls of its own.
+func (r *resolved) userKernel() bool { return Reaches(r.backend.Name()) == FloorKernel }
 
 // ownIDs tells whether the actor is to have ids of its own on the host. Those
 // that root gave to an ordinary user exist in a user namespace only.
@@ -257,6 +259,7 @@ func (r *resolved) limit(h *Host) error {
 		return err
 	}
 	r.disk(disk || inodes)
+	r.request.Memory, r.request.PIDs, r.request.CPUs = l.Memory, l.PIDs, l.CPUs
 	return nil
 }
 
@@ -352,7 +355,7 @@ func (r *resolved) rlimits() error {
 	if n := r.limits.FileSize; n > 0 {
 		put(unix.RLIMIT_FSIZE, uint64(n), uint64(n))
 	}
-	if n := uint64(r.limits.PIDs); n > 0 && r.foreign() { // on a kernel of its own, which counts the program's
+	if n := uint64(r.limits.PIDs); n > 0 && r.userKernel() { // which counts the program's
 		put(unix.RLIMIT_NPROC, n+1, n+1)
 	} else if n > 0 && r.cgroup.PIDs == 0 {
 		if err := unix.Getrlimit(unix.RLIMIT_NPROC, &have); err == nil && n >= have.Max {
@@ -472,7 +475,7 @@ func (r *resolved) walls(h *Host) error {
 		return err
 	}
 	q.Filter, q.Notify = filter.Bytes(), r.spec.SeccompKill
-	if r.foreign() {
+	if r.userKernel() {
 		r.missing = append(r.missing, Missing{"landlock", "a kernel of its own has none, and around that kernel it would forbid the mounts that it makes"})
 	} else if abi, err := landlock.ABI(); err == nil {
 		q.Landlock = true

@@ -258,7 +258,7 @@ func TestInvalidSpecs(t *testing.T) {
 	}{
 		"no program":     {Spec{}, "no program given"},
 		"empty program":  {Spec{Argv: []string{""}}, "no program given"},
-		"backend":        {Spec{Backend: "x"}, "want native, process, container, gvisor, wasm or auto"},
+		"backend":        {Spec{Backend: "x"}, "want process, native, wasm, container, gvisor, microvm or auto"},
 		"mount":          {Spec{Mounts: []rootfs.Mount{{Source: "/etc", Target: "/proc"}}}, "lies in /proc"},
 		"relative mount": {Spec{Mounts: []rootfs.Mount{{Source: "etc", Target: "/x"}}}, "is not an absolute path"},
 		"writable host":  {Spec{Root: rootfs.Source{Writable: true}}, "always read-only"},

@@ -30,6 +30,7 @@ import (
 	"sandboxd/spawn"
 	"sandboxd/spawn/container"
 	"sandboxd/spawn/gvisor"
+	"sandboxd/spawn/microvm"
 	"sandboxd/spawn/native"
 	"sandboxd/spawn/process"
 	"sandboxd/spawn/wasm"
@@ -78,6 +79,10 @@ type Options struct {
 	// Runsc is the path of gVisor's runsc, which the backend "gvisor" is made of.
 	// "": the file of that name beside the running program, else the one in PATH.
 	Runsc string
+	// VMHelper is the path of sandboxd, built statically: what the backend
+	// "microvm" runs beside QEMU and in its guests. "": the file of that name beside
+	// the running program.
+	VMHelper string
 }
 
 // Open takes a lease, removes what dead supervisors left behind, and looks at
@@ -126,6 +131,7 @@ func backends(n *native.Backend, sub native.Options, o Options) map[string]spawn
 		"container": container.New(container.Options{Helper: o.ContainerHelper, SubUIDs: sub.SubUIDs, SubGIDs: sub.SubGIDs}),
 		"wasm":      wasm.New(n, wasm.Options{Worker: o.WasmWorker, Cache: o.WasmCache}),
 		"gvisor":    gvisor.New(gvisor.Options{Runsc: o.Runsc, Outer: sub}),
+		"microvm":   microvm.New(microvm.Options{Native: sub, Program: o.VMHelper}),
 	}
 }
 
@@ -190,7 +196,7 @@ func (h *Host) Backend(name string) (spawn.Backend, error) {
 	if b := h.backends[name]; b != nil {
 		return b, nil
 	}
-	return nil, fmt.Errorf("unknown backend %q: want native, process, container, gvisor, wasm or auto", name)
+	return nil, fmt.Errorf("unknown backend %q: want %s or auto", name, strings.Join(Backends(), ", "))
 }
 
 // Close cancels every actor that is left, waits until they are gone, and

@@ -25,8 +25,14 @@ func (a *Process) measure(exit spawn.Exit, wall time.Duration) cgroup.Events {
 	}
 	rep.Isolation.Network = r.spec.network()
 	rep.Usage = Usage{Wall: wall, DiskBytes: rep.Usage.DiskBytes, User: exit.User, System: exit.System, MemoryPeak: exit.MaxRSS, ReadBytes: exit.ReadBytes, WriteBytes: exit.WrittenBytes}
+	var guest cgroup.Events // what its own kernel counted; the host's counts the machine
+	if g := exit.Guest; g != nil {
+		rep.Isolation.Machine, rep.Usage.DiskBytes = g.Machine, g.DiskBytes
+		guest = cgroup.Events{OOMKills: g.OOMKills, PIDsMax: g.PIDsMax}
+		a.lacks("read-back", errors.New("ulimits, pids, disk and the walls around the program are held by the guest's kernel, which nobody here can look into; what is enforced was read of the machine's own process"))
+	}
 	if a.leaf == nil {
-		return cgroup.Events{}
+		return guest
 	}
 	u, err := a.leaf.Usage()
 	if err == nil {
@@ -36,6 +42,8 @@ func (a *Process) measure(exit spawn.Exit, wall time.Duration) cgroup.Events {
 	if err := errors.Join(err, err2); err != nil {
 		a.lacks("accounting", err)
 	}
+	events.OOMKills += guest.OOMKills
+	events.PIDsMax += guest.PIDsMax
 	return events
 }
 
@@ -105,6 +113,9 @@ func verdict(exit spawn.Exit, err error, why Reason, note string, ev cgroup.Even
 		set(Disk, fmt.Sprintf("writable layer is full (%s, %d inodes)", size(l.Disk), l.DiskInodes))
 	case failed && ev.PIDsMax > 0:
 		set(PIDs, fmt.Sprintf("limit of %d processes was hit %d times", l.PIDs, ev.PIDsMax))
+	case exit.Guest != nil && exit.Guest.Lost != "":
+		set(Lost, "its machine failed: "+exit.Guest.Lost)
+		e.Code, e.Signal = 125, ""
 	case !exit.Reported && sig == 0:
 		set(Lost, fmt.Sprintf("its init ended without a word, with status %d", e.Code))
 		e.Code = 125

@@ -26,7 +26,7 @@ type Spec struct {
 	Limits     Limits
 	BestEffort bool // run without a required limit that this host cannot enforce, and list it in Report.Isolation.Missing
 
-	Backend     string // native, process, container, wasm or Auto; "": native, or Auto where Isolation is set
+	Backend     string // one of Backends, or Auto; "": native, or Auto where Isolation is set
 	Isolation   Floor  // the least that the boundary must be; "": what Backend is, and for Auto FloorNamespace
 	SeccompKill bool   // a forbidden system call ends the actor (reason syscall) instead of failing with EPERM
 	TimeNS      bool   // clocks of its own that start at zero

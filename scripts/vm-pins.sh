@@ -33,11 +33,11 @@ pin() {
 		END { printf "%s\t%s\t%s\t%s\t%s\t%s\n", set, f["Package"], f["Version"], f["Size"], f["SHA256"], f["Filename"] }'
 }
 
-# kernel NAME META-VERSION PACKAGE...: PACKAGEs as the meta package of that version depends on them
+# kernel NAME FLAVOUR META-VERSION PACKAGE...: PACKAGEs as the meta package of that version depends on them
 kernel() {
-	local name=$1 version=$2 release
-	release=$(apt-cache show "linux-image-cloud-amd64=$version" | grep -om1 'linux-image-[^ ,]*[0-9][^ ,]*-cloud-amd64 (' | sed 's/^linux-image-//; s/ ($//')
-	shift 2
+	local name=$1 flavour=$2 version=$3 release
+	release=$(apt-cache show "linux-image-$flavour=$version" | grep -om1 "linux-image-[^ ,]*[0-9][^ ,]*-$flavour (" | sed 's/^linux-image-//; s/ ($//')
+	shift 3
 	for p in "$@"; do pin "$name" "$p-$release" "$version"; done
 }
 
@@ -51,9 +51,10 @@ newest() { apt-cache madison "$1" | awk -F ' *\\| *' -v suite="$2/" 'index($3, s
 		sed -n 's/^Inst \([^ ]*\) (\([^ ]*\) .*/\1 \2/p' |
 		grep -Ev '^(adduser|passwd|debconf|libpam.*|libaudit.*|libsemanage.*|libsepol2|libdb5.3|libcrypt1|gcc-12-base|libsystemd0|libasound2.*|ipxe-qemu|qemu-system-common) ' |
 		sort | while read -r p v; do pin qemu "$p" "$v"; done
-	kernel 6.1 "$(newest linux-image-cloud-amd64 bookworm)" linux-image
-	kernel 6.12 "$(newest linux-image-cloud-amd64 bookworm-backports)" linux-image
-	kernel 7.3 "$(newest linux-image-cloud-amd64 trixie-backports)" linux-binary linux-modules
+	kernel 6.1 cloud-amd64 "$(newest linux-image-cloud-amd64 bookworm)" linux-image
+	kernel 6.1-generic amd64 "$(newest linux-image-amd64 bookworm)" linux-image # which has 9p
+	kernel 6.12 cloud-amd64 "$(newest linux-image-cloud-amd64 bookworm-backports)" linux-image
+	kernel 7.3 cloud-amd64 "$(newest linux-image-cloud-amd64 trixie-backports)" linux-binary linux-modules
 } >"$tmp/pins"
 awk -F "\t" '!/^#/ && (NF != 6 || /\t\t/ || length($5) != 64) { print "vm-pins: incomplete: " $0; bad = 1 } END { exit bad || NR < 40 }' "$tmp/pins" >&2
 mv "$tmp/pins" vm/debian/pins.tsv

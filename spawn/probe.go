@@ -21,7 +21,12 @@ const probeTimeout = 10 * time.Second
 // and sees it gone: a host can do what it has just done. r needs no program,
 // filters or streams.
 func Try(ctx context.Context, b Backend, r *Request) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	return TryFor(ctx, probeTimeout, b, r)
+}
+
+// TryFor is Try with a bound of the backend's own.
+func TryFor(ctx context.Context, bound time.Duration, b Backend, r *Request) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {

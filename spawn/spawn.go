@@ -99,6 +99,19 @@ type Exit struct {
 	MaxRSS       int64         // bytes, of the largest process
 	ReadBytes    int64         // from block devices
 	WrittenBytes int64
+	Guest        *GuestEnd // what a kernel of the actor's own counted; nil without one
+}
+
+// GuestEnd is what the backend of a machine says of its end. All but Machine and
+// Lost is the word of the guest's kernel, which is the actor's: a hostile one
+// may make its own death look like another, and nothing else.
+type GuestEnd struct {
+	Machine   string // for people: how it runs, with versions
+	OOMKills  int64  // in the guest
+	PIDsMax   int64  // how often the limit on processes was hit
+	DiskFull  bool
+	DiskBytes int64
+	Lost      string // why the machine ended before its program did; "": it did not
 }
 
 // Request is a resolved Spec: facts only. Descriptors stay the caller's.
@@ -129,10 +142,15 @@ type Request struct {
 	Tasks  []*os.File // opened v1 "tasks" files that the actor's init joins
 	Cgroup *os.File   // v2 directory that it is cloned into; nil: none
 
-	Memory   int64 // bytes that its cgroup holds it to, for who can say so inside before it is killed; 0: nobody does
 	Rlimits  []Rlimit
 	Affinity []byte // cpu mask; nil: all
 	Umask    uint32
+
+	// Memory and CPUs are what the actor's cgroup holds it to, for a backend that
+	// has to divide it: bytes, and processors. Zero: no limit is known. PIDs is the
+	// limit on processes where the backend's own kernel counts them.
+	Memory, PIDs int64
+	CPUs         float64
 
 	Filter   []byte // seccomp program; nil: none
 	Notify   bool   // the filter's denials are told to Inspect's listener
@@ -206,6 +224,7 @@ const (
 	Terminal, KillWhole, PeerSocket    Feature = "terminal", "kill-whole", "peer-socket"
 	Rootless, Helper, Kernel           Feature = "rootless", "helper", "kernel"
 	Executables, WASI, Fuel            Feature = "executables", "wasi", "fuel"
+	VMM, GuestKernel                   Feature = "vmm", "guest-kernel"
 )
 
 // Features maps a feature to nil where the backend holds it here, or to why

@@ -54,6 +54,11 @@ type Config struct {
 	// writes to them is thrown away, and until then lies in a nameless file below
 	// Scratch. They stay the caller's, as Initrd does.
 	Disks []*os.File
+	// Shares are directories that the guest can mount by 9p, with their tags.
+	Shares []Share
+	// CodeCache is how much memory an emulator keeps translated code in, in bytes;
+	// zero is QEMU's own choice, an eighth of the host's memory or a gigabyte.
+	CodeCache int64
 	// Ports are the names of virtio-serial ports, in the guest's
 	// /sys/class/virtio-ports/*/name.
 	Ports []string
@@ -64,6 +69,13 @@ type Config struct {
 	// Console receives what the guest's kernel and init say (ttyS0), written by one
 	// goroutine that has ended when Wait returns; nil throws it away.
 	Console io.Writer
+}
+
+// Share is a directory that QEMU serves as itself: what it may do there, the
+// guest may, and owners are those that QEMU sees.
+type Share struct {
+	Tag, Path string
+	Writable  bool
 }
 
 // Scratch is where QEMU keeps what a guest writes to its disks.
@@ -148,11 +160,19 @@ func Start(c Config) (*Machine, error) {
 	return m, nil
 }
 
+// Command is the command line that starts c, for people to read.
+func (c *Config) Command() []string {
+	return append(c.QEMU[:len(c.QEMU):len(c.QEMU)], c.args()...)
+}
+
 // args are QEMU's, for descriptors from 3 on as Start passes them.
 func (c *Config) args() []string {
 	fd := 3
 	next := func() string { fd++; return strconv.Itoa(fd - 1) }
 	accel, cpu := "tcg", "max"
+	if c.CodeCache > 0 {
+		accel += ",tb-size=" + strconv.FormatInt(c.CodeCache>>20, 10)
+	}
 	if c.KVM {
 		accel, cpu = "kvm", "host"
 	}
@@ -176,6 +196,15 @@ func (c *Config) args() []string {
 			a, "-drive", "if=none,format=raw,snapshot=on,werror=report,id="+id+",file=/proc/self/fd/"+next(),
 			"-device", "virtio-blk-pci,drive="+id,
 		)
+	}
+	for i, share := range c.Shares {
+		id := "share" + strconv.Itoa(i)
+		// Inode numbers of several file systems are made distinct; set-id bits and devices of files are the host's, not honoured here.
+		fsdev := "local,id=" + id + ",security_model=none,multidevs=remap,path=" + strings.ReplaceAll(share.Path, ",", ",,")
+		if !share.Writable {
+			fsdev += ",readonly=on"
+		}
+		a = append(a, "-fsdev", fsdev, "-device", "virtio-9p-pci,fsdev="+id+",mount_tag="+share.Tag)
 	}
 	a = append(a, "-chardev", "socket,id=console,fd="+next(), "-serial", "chardev:console")
 	if len(c.Ports) > 0 {

@@ -65,8 +65,8 @@ Identity
 Walls
   --isolation FLOOR     least boundary: process, namespace, kernel or vm; picks the
                         cheapest backend that reaches it and holds the rest
-  --backend NAME        native (default), process, container, gvisor, wasm (PROGRAM is
-                        a WASI module) or auto (by --isolation, or namespace)
+  --backend NAME        native (default), process, container, gvisor, microvm, wasm
+                        (PROGRAM is a WASI module) or auto (by --isolation, or namespace)
   --container-helper FILE  sandboxd-container, if it is not beside sandboxd
   --runsc FILE          gVisor's runsc, if it is neither beside sandboxd nor in PATH
   --wasm-worker FILE    sandboxd-wasm, if it is not beside sandboxd

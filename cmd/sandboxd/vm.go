@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 
+	"sandboxd/spawn/microvm"
 	"sandboxd/vm/vmrun"
 )
 
 const vmUsage = `Usage: sandboxd vm run [flags] -- PROGRAM [ARG...]
+       sandboxd vm fetch
 
-Runs a program, a Go test binary most often, in a virtual machine of its own.
-See sandboxd vm run --help.
+run runs a program, a Go test binary most often, in a virtual machine of its own;
+see sandboxd vm run --help. fetch puts into the cache what run --backend microvm
+takes: QEMU and a kernel, once.
 `
 
 // virtual is `sandboxd vm`. What a guest's kernel starts is this program again,
@@ -22,6 +26,17 @@ func virtual(args []string, in io.Reader, out, errs io.Writer) int {
 		return exitOurs
 	case args[0] == "run":
 		return vmrun.Main(args[1:], "/proc/self/exe", vmGuest, in, out, errs)
+	case args[0] == "fetch" && len(args) == 1:
+		if err := microvm.Fetch(context.Background(), errs); err != nil {
+			fmt.Fprintf(errs, "sandboxd: vm fetch: %v\n", err)
+			return exitOurs
+		}
+		return 0
+	case args[0] == "monitor":
+		return microvm.Monitor()
+	case args[0] == "microvm":
+		fmt.Fprintf(errs, "sandboxd: %v\n", microvm.Guest())
+		return exitOurs
 	case args[0] == vmGuest[1]:
 		fmt.Fprintf(errs, "sandboxd: %v\n", vmrun.Guest())
 		return exitOurs

@@ -22,8 +22,8 @@ const module = "sandboxd"
 //
 //	cmd ─▶ sandbox ─▶ spawn ─▶ { namespaces, rootfs, ipc } ─▶ x/sys
 //	                    ▲
-//	        backends: spawn/native, spawn/process, spawn/container, spawn/wasm; spawn/gvisor ─▶ spawn/native
-//	cmd ─▶ vm/vmrun ─▶ { vm, vm/debian, vm/initramfs }
+//	        backends: spawn/native, spawn/process, spawn/container, spawn/wasm; spawn/{gvisor,microvm} ─▶ spawn/native
+//	cmd ─▶ vm/vmrun ─▶ { vm, vm/debian, vm/guest, vm/initramfs } ◀─ spawn/microvm
 var layers = []layer{
 	{
 		name: "ipc", in: []string{"ipc/..."}, tests: true,
@@ -72,6 +72,14 @@ var layers = []layer{
 			"sandboxd/rootfs$", "sandboxd/ipc$", "golang.org/x/sys",
 		},
 		why: "a backend with a kernel of its own runs that in an actor of native's, and knows no other backend",
+	},
+	{
+		name: "microvm", in: []string{"spawn/microvm/..."},
+		only: []string{
+			"sandboxd/spawn$", "sandboxd/spawn/plan$", "sandboxd/spawn/native$", "sandboxd/vm$", "sandboxd/vm/debian$", "sandboxd/vm/guest$", "sandboxd/vm/initramfs$",
+			"sandboxd/namespaces", "sandboxd/rootfs", "sandboxd/ipc", "golang.org/x/sys",
+		},
+		why: "a machine is native around QEMU and native in the guest; it knows no other backend",
 	},
 	{
 		name: "vm", in: []string{"vm/..."}, tests: true,

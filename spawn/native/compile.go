@@ -93,11 +93,18 @@ func (s *steps) mkdir(root uint64, p string, mode uint32) {
 type template struct {
 	rootless bool
 	own      bool // the root is the user's own: a directory or an archive
+	owned    bool // see Options
 	r        *spawn.Request
 }
 
 func newTemplate(r *spawn.Request, rootless bool) template {
 	return template{rootless: rootless, own: r.Root.Kind == rootfs.Dir || r.Root.Kind == rootfs.Tar, r: r}
+}
+
+func (b *Backend) template(r *spawn.Request) template {
+	t := newTemplate(r, b.rootless)
+	t.owned = b.options.Owned
+	return t
 }
 
 // bound templates refer to ids or paths of one actor.

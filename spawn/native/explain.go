@@ -14,7 +14,7 @@ func (b *Backend) Explain(r *spawn.Request) ([]plan.Section, error) {
 	if !b.rootless && r.Host == nil {
 		return nil, errors.New("native: as root an actor needs host ids of its own; Request.Host is nil")
 	}
-	t := newTemplate(r, b.rootless)
+	t := b.template(r)
 	setup, err := t.setup(false)
 	if err != nil {
 		return nil, err

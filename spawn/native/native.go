@@ -37,6 +37,9 @@ type Options struct {
 	// SubUIDs and SubGIDs are an ordinary user's subordinate ids, mapped behind
 	// the user's own by newuidmap(1). Zero: only the own id is mapped.
 	SubUIDs, SubGIDs namespaces.Range
+	// Owned says that what roots and mounts let in is the program's already, so
+	// that nothing is id-mapped: Request.Host.UID owns it.
+	Owned bool
 }
 
 // Backend implements spawn.Backend.
@@ -133,7 +136,7 @@ func (b *Backend) Name() string { return "native" }
 // Warm starts and prepares the launcher that r will need, beside the caller's
 // own work: it does not wait, and r must not change. Errors show in Start.
 func (b *Backend) Warm(ctx context.Context, r *spawn.Request) {
-	b.beside(func() { _, _ = b.launcher(ctx, newTemplate(r, b.rootless)) })
+	b.beside(func() { _, _ = b.launcher(ctx, b.template(r)) })
 }
 
 // beside runs f while the caller goes on; Close waits for it. After Close has begun it is simply run.
@@ -176,7 +179,7 @@ func (b *Backend) Park(ctx context.Context, r *spawn.Request) (*Parked, error) {
 	if !b.rootless && r.Host == nil {
 		return nil, errors.New("native: as root an actor needs host ids of its own; Request.Host is nil")
 	}
-	t := newTemplate(r, b.rootless)
+	t := b.template(r)
 	start := time.Now()
 	var nonce [8]byte
 	rand.Read(nonce[:]) // never fails, crypto/rand
@@ -267,7 +270,7 @@ func (p *process) Close() error {
 
 // Netns makes a network namespace with loopback up, for Request.Netns. The caller owns the file.
 func (b *Backend) Netns(ctx context.Context, r *spawn.Request) (*os.File, error) {
-	e, err := b.launcher(ctx, newTemplate(r, b.rootless))
+	e, err := b.launcher(ctx, b.template(r))
 	if err != nil {
 		return nil, err
 	}

@@ -110,7 +110,7 @@ func (t template) openHost(s *steps, slot, attrs uint64, p string, layer bool) e
 // only: an ordinary user's single id is the owner's already.
 func (t template) idmap(s *steps, slot uint64, p string) error {
 	h := t.r.Host
-	if t.rootless || h == nil {
+	if t.rootless || t.owned || h == nil {
 		return nil
 	}
 	var st unix.Stat_t

@@ -86,8 +86,30 @@ type test struct {
 // complete but for Argv and Stdio: an id that no other one has, Dir "/", an
 // environment with PATH, host ids of its own where the caller is root.
 func Run(t *testing.T, newBackend func(testing.TB) spawn.Backend, request func(testing.TB) *spawn.Request, lacks Lacks) {
-	s := &suite{newBackend, request, lacks}
-	Warm(t, newBackend, request)
+	(&suite{newBackend, request, lacks}).run(t, func(string) bool { return true })
+}
+
+// Only is Run for the tests of those names, of a backend whose start takes
+// seconds: its own tests say what of the rest holds. Hangs are found later, too.
+func Only(t *testing.T, newBackend func(testing.TB) spawn.Backend, request func(testing.TB) *spawn.Request, lacks Lacks, names ...string) {
+	usual := deadline
+	deadline *= 5
+	defer func() { deadline = usual }()
+	ran := 0
+	(&suite{newBackend, request, lacks}).run(t, func(name string) bool {
+		if slices.Contains(names, name) {
+			ran++
+			return true
+		}
+		return false
+	})
+	if ran != len(names) {
+		t.Errorf("of %q the suite has %d", names, ran)
+	}
+}
+
+func (s *suite) run(t *testing.T, wanted func(name string) bool) {
+	Warm(t, s.backend, s.request)
 	if !t.Run("Declared", s.declared) {
 		t.Fatal("what the backend declines and what it says it holds differ")
 	}
@@ -96,6 +118,9 @@ func Run(t *testing.T, newBackend func(testing.TB) spawn.Backend, request func(t
 		needs Ability
 	}{{startTests, ""}, {programTests, ""}, {failTests, ""}, {stopTests, ""}, {boundaryTests, ""}, {peerTests, Executables}, {exeTests, Executables}} {
 		for _, c := range group.tests {
+			if !wanted(c.name) {
+				continue
+			}
 			t.Run(c.name, func(t *testing.T) {
 				s.need(t, group.needs, c.needs)
 				Watch(t)

@@ -96,9 +96,28 @@ func Kernels() []string {
 type Cache struct {
 	// Dir is made where it is missing. It may be removed whenever nothing runs.
 	Dir string
+	// Offline makes what is missing an ErrMissing: nothing is fetched.
+	Offline bool
 	// Mirror is the root of a Debian archive; empty means the one that apt's
 	// configuration names.
 	Mirror string
+}
+
+// ErrMissing is wrapped by the answer of a Cache that is Offline and has not got what was asked for.
+var ErrMissing = errors.New("not fetched yet")
+
+// Version is that of a pinned package, "" if there is none by that name.
+func Version(name string) string {
+	pins, err := parse(table)
+	if err != nil {
+		panic(err)
+	}
+	for _, p := range pins {
+		if p.name == name {
+			return p.version
+		}
+	}
+	return ""
 }
 
 // DefaultCache is below the user's cache directory (XDG_CACHE_HOME, or
@@ -177,6 +196,9 @@ func (c Cache) supply(ctx context.Context, set string, progress io.Writer) (stri
 	dir := filepath.Join(c.Dir, set+"-"+hex.EncodeToString(pinned.Sum(nil))[:12])
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
+	}
+	if c.Offline {
+		return "", fmt.Errorf("vm cache: %s: %w to %s", set, ErrMissing, c.Dir)
 	}
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return "", fmt.Errorf("vm cache: %w; set SANDBOXD_VM_CACHE to a directory that can be written", err)

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"sandboxd/vm/guest"
 )
 
 // console keeps what a guest's kernel says: the end in memory, all of it in
@@ -47,7 +49,7 @@ func (c *console) Write(p []byte) (int, error) {
 func (c *console) text() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return printable(c.b)
+	return guest.Printable(c.b)
 }
 
 // show is the end of it, to follow an error.

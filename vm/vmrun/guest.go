@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/vm/guest"
 )
 
 // Guest is the guest's init: it makes a small system, runs the job's program
@@ -24,18 +26,17 @@ func Guest() error {
 	if os.Getpid() != 1 {
 		return errors.New("vm guest: this is what a guest's kernel starts, as process 1; see sandboxd vm run")
 	}
-	if err := guest(); err != nil {
+	if err := play(); err != nil {
 		// The console is what init's own output is.
 		fmt.Fprintln(os.Stderr, "vm guest:", err)
 	}
-	unix.Sync()
-	err := unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	err := guest.End()
 	fmt.Fprintln(os.Stderr, "vm guest: reboot:", err)
 	return err // init ends, the kernel panics, so does the machine
 }
 
-func guest() error {
-	p := phases{Kernel: uptime()}
+func play() error {
+	p := phases{Kernel: guest.Uptime()}
 	var j job
 	b, err := os.ReadFile("/" + jobFile)
 	if err != nil {
@@ -44,28 +45,27 @@ func guest() error {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return fmt.Errorf("%s: %w", jobFile, err)
 	}
-	if err := kernelMounts(""); err != nil {
+	if err := guest.KernelMounts(); err != nil {
 		return err
 	}
-	if err := loadModules(j.Modules); err != nil {
+	if err := guest.LoadModules(j.Modules); err != nil {
 		return err
 	}
-	p.Modules = uptime()
-	f, err := openPort()
+	p.Modules = guest.Uptime()
+	f, err := guest.OpenPort(port)
 	if err != nil {
 		return err
 	}
-	c := &conn{rw: f}
+	c := &guest.Conn{RW: f}
 	err = furnish(&j)
 	if err == nil {
-		var u unix.Utsname
-		if err = unix.Uname(&u); err == nil {
-			p.Release, p.Ready = unix.ByteSliceToString(u.Release[:]), uptime()
+		if p.Release, err = guest.Release(); err == nil {
+			p.Ready = guest.Uptime()
 			err = perform(c, &j, p)
 		}
 	}
 	if err != nil {
-		if e := c.send(failed, []byte(err.Error())); e != nil {
+		if e := c.Send(failed, []byte(err.Error())); e != nil {
 			return errors.Join(err, e)
 		}
 	}
@@ -73,99 +73,6 @@ func guest() error {
 	_, _ = io.Copy(io.Discard, f)
 	time.Sleep(5 * time.Second)
 	return err
-}
-
-// uptime is the time since the kernel began.
-func uptime() time.Duration {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t)
-	return time.Duration(t.Nano())
-}
-
-// mountAt mounts a file system at a directory that it makes.
-func mountAt(source, target, fstype string, flags uintptr, options string) error {
-	if err := os.MkdirAll(target, 0o755); err != nil {
-		return err
-	}
-	if err := unix.Mount(source, target, fstype, flags, options); err != nil {
-		return fmt.Errorf("mount %s at %s: %w", fstype, target, err)
-	}
-	return nil
-}
-
-const safe = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-
-// kernelMounts mounts what the kernel offers, below root.
-func kernelMounts(root string) error {
-	for _, m := range []struct {
-		fstype, at string
-		flags      uintptr
-		options    string
-	}{
-		{"proc", "/proc", safe, ""},
-		{"sysfs", "/sys", safe, ""},
-		{"devtmpfs", "/dev", unix.MS_NOSUID, "mode=755"},
-	} {
-		if err := mountAt(m.fstype, root+m.at, m.fstype, m.flags, m.options); err != nil && !errors.Is(err, unix.EBUSY) {
-			return err
-		}
-	}
-	return nil
-}
-
-func loadModules(names []string) error {
-	for i, name := range names {
-		path := fmt.Sprintf("/%s/%02d-%s.ko", moduleDir, i, name)
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		err = unix.FinitModule(int(f.Fd()), "", 0)
-		f.Close()
-		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("load module %s: %w", name, err)
-		}
-		if err := os.Remove(path); err != nil { // its memory
-			return err
-		}
-	}
-	return nil
-}
-
-// patience bounds the waits for devices, whose drivers probe beside us.
-const patience = 30 * time.Second
-
-func openPort() (*os.File, error) {
-	var found string
-	err := await("virtio-serial port "+port, func() bool {
-		names, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
-		for _, n := range names {
-			if b, err := os.ReadFile(n); err == nil && strings.TrimSpace(string(b)) == port {
-				found = filepath.Join("/dev", filepath.Base(filepath.Dir(n)))
-				_, err := os.Stat(found)
-				return err == nil
-			}
-		}
-		return false
-	})
-	if err != nil {
-		return nil, err
-	}
-	// Blocking: the port's driver takes whole writes only so.
-	fd, err := unix.Open(found, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", found, err)
-	}
-	return os.NewFile(uintptr(fd), found), nil
-}
-
-func await(what string, there func() bool) error {
-	for begin := time.Now(); !there(); time.Sleep(2 * time.Millisecond) {
-		if time.Since(begin) > patience {
-			return fmt.Errorf("%s did not appear within %s", what, patience)
-		}
-	}
-	return nil
 }
 
 // furnish makes the system that the program finds.
@@ -180,10 +87,10 @@ func furnish(j *job) error {
 	}{
 		{"devpts", "/dev/pts", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=620,gid=5,ptmxmode=666"},
 		{"tmpfs", "/dev/shm", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
-		{"mqueue", "/dev/mqueue", safe, ""},
+		{"mqueue", "/dev/mqueue", guest.Safe, ""},
 		{"tmpfs", "/run", unix.MS_NOSUID | unix.MS_NODEV, "mode=755"},
 	} {
-		if err := mountAt(m.fstype, m.at, m.fstype, m.flags, m.options); err != nil {
+		if err := guest.MountAt(m.fstype, m.at, m.fstype, m.flags, m.options); err != nil {
 			return err
 		}
 	}
@@ -252,7 +159,7 @@ func makeRoot(j *job) error {
 	root := slices.IndexFunc(j.Disks, func(d mount) bool { return d.At == "/" })
 	const at = "/vm/root"
 	if root < 0 {
-		if err := mountAt("/", at, "", unix.MS_BIND, ""); err != nil {
+		if err := guest.MountAt("/", at, "", unix.MS_BIND, ""); err != nil {
 			return err
 		}
 	} else {
@@ -265,31 +172,14 @@ func makeRoot(j *job) error {
 			}
 		}
 	}
-	for _, d := range []string{"/proc", "/sys", "/dev"} {
-		if err := os.MkdirAll(at+d, 0o755); err != nil {
-			return err
-		}
-		if err := unix.Mount(d, at+d, "", unix.MS_MOVE, ""); err != nil {
-			return fmt.Errorf("move %s: %w", d, err)
-		}
-	}
-	if err := os.Chdir(at); err != nil {
-		return err
-	}
-	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
-		return fmt.Errorf("move the root: %w", err)
-	}
-	if err := unix.Chroot("."); err != nil {
-		return fmt.Errorf("chroot: %w", err)
-	}
-	return os.Chdir("/")
+	return guest.Enter(at)
 }
 
 // mountDisk mounts disk number i: ext4 itself, as what is written to it is
 // thrown away, and read-only formats below a layer in memory.
 func mountDisk(i int, at string) error {
 	dev := "/dev/vd" + string(rune('a'+i))
-	if err := await(dev, func() bool { _, err := os.Stat(dev); return err == nil }); err != nil {
+	if err := guest.Await(dev, func() bool { _, err := os.Stat(dev); return err == nil }); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(at, 0o755); err != nil {
@@ -311,13 +201,13 @@ func mountDisk(i int, at string) error {
 			continue
 		}
 		layer := "/vm/layer" + strconv.Itoa(i)
-		if err := mountAt("tmpfs", layer, "tmpfs", 0, "mode=755"); err != nil {
+		if err := guest.MountAt("tmpfs", layer, "tmpfs", 0, "mode=755"); err != nil {
 			return err
 		}
 		if err := errors.Join(os.Mkdir(layer+"/up", 0o755), os.Mkdir(layer+"/work", 0o755)); err != nil {
 			return err
 		}
-		return mountAt("overlay", at, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/up,workdir=%s/work", lower, layer, layer))
+		return guest.MountAt("overlay", at, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/up,workdir=%s/work", lower, layer, layer))
 	}
 	return fmt.Errorf("disk %d holds no file system that this guest knows: ext4: %w; %s", i+1, ext4, strings.Join(tried, "; "))
 }

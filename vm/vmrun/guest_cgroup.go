@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/vm/guest"
 )
 
 const cgroupRoot = "/sys/fs/cgroup"
@@ -18,12 +20,12 @@ const cgroupRoot = "/sys/fs/cgroup"
 // alone with every controller, v1 alone, or both as systemd's hybrid has them.
 func cgroups(layout string) error {
 	if layout == cgroupV2 {
-		if err := mountAt("cgroup2", cgroupRoot, "cgroup2", safe, "nsdelegate,memory_recursiveprot"); err != nil {
+		if err := guest.MountAt("cgroup2", cgroupRoot, "cgroup2", guest.Safe, "nsdelegate,memory_recursiveprot"); err != nil {
 			return err
 		}
 		return enableAll(cgroupRoot)
 	}
-	if err := mountAt("tmpfs", cgroupRoot, "tmpfs", safe, "mode=755"); err != nil {
+	if err := guest.MountAt("tmpfs", cgroupRoot, "tmpfs", guest.Safe, "mode=755"); err != nil {
 		return err
 	}
 	// Controllers that systemd and docker mount together, with a link for each.
@@ -43,7 +45,7 @@ func cgroups(layout string) error {
 		}
 		// A newer kernel may have a controller for v2 only.
 		if name != "" {
-			err := mountAt("cgroup", filepath.Join(cgroupRoot, name), "cgroup", safe, name)
+			err := guest.MountAt("cgroup", filepath.Join(cgroupRoot, name), "cgroup", guest.Safe, name)
 			for alias := range strings.SplitSeq(name, ",") {
 				if err == nil && alias != name {
 					err = os.Symlink(name, filepath.Join(cgroupRoot, alias))
@@ -55,7 +57,7 @@ func cgroups(layout string) error {
 		}
 	}
 	if layout == cgroupHybrid {
-		return mountAt("cgroup2", filepath.Join(cgroupRoot, "unified"), "cgroup2", safe, "nsdelegate")
+		return guest.MountAt("cgroup2", filepath.Join(cgroupRoot, "unified"), "cgroup2", guest.Safe, "nsdelegate")
 	}
 	return nil
 }

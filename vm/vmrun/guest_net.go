@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/vm/guest"
 )
 
 // network brings the loopback up and, where the guest has a card, gives it the
@@ -18,7 +20,7 @@ func network(card bool) error {
 		return nil
 	}
 	var name string
-	err := await("network card", func() bool {
+	err := guest.Await("network card", func() bool {
 		found, _ := filepath.Glob("/sys/class/net/*/device")
 		if len(found) > 0 {
 			name = filepath.Base(filepath.Dir(found[0]))

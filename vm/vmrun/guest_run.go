@@ -3,7 +3,6 @@ package vmrun
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,10 +12,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sandboxd/vm/guest"
 )
 
 // perform runs the program and tells the host everything about it.
-func perform(c *conn, j *job, p phases) error {
+func perform(c *guest.Conn, j *job, p phases) error {
 	attr := &os.ProcAttr{Dir: j.Dir, Env: j.Env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	if j.User {
 		attr.Sys.Credential = &syscall.Credential{Uid: ordinary, Gid: ordinary}
@@ -42,7 +43,7 @@ func perform(c *conn, j *job, p phases) error {
 	if err != nil {
 		return err
 	}
-	if err := c.sendJSON(ready, p); err != nil {
+	if err := c.SendJSON(ready, p); err != nil {
 		return err
 	}
 	proc, err := os.StartProcess(path, j.Args, attr)
@@ -56,8 +57,8 @@ func perform(c *conn, j *job, p phases) error {
 		f.Close()
 	}
 	var output sync.WaitGroup
-	for i, k := range []kind{stdout, stderr} {
-		output.Go(func() { _, _ = io.CopyBuffer(stream{c, k}, plain{ours[i+1]}, make([]byte, maxBody)) })
+	for i, k := range []guest.Kind{stdout, stderr} {
+		output.Go(func() { _ = c.SendAll(k, ours[i+1]) })
 	}
 	go feed(c, ours[0])
 	st, err := reap(proc.Pid)
@@ -76,11 +77,8 @@ func perform(c *conn, j *job, p phases) error {
 			return fmt.Errorf("send back %s: %w", path, err)
 		}
 	}
-	return c.sendJSON(exited, st)
+	return c.SendJSON(exited, st)
 }
-
-// plain hides ReadFrom and WriteTo, which would choose buffers of their own.
-type plain struct{ io.Reader }
 
 // lookPath finds the program in the guest's PATH.
 func lookPath(j *job) (string, error) {
@@ -101,10 +99,10 @@ func lookPath(j *job) (string, error) {
 }
 
 // feed brings the program what the host sends, until the port ends.
-func feed(c *conn, in *os.File) {
+func feed(c *guest.Conn, in *os.File) {
 	defer in.Close()
 	for {
-		k, body, err := c.receive()
+		k, body, err := c.Receive()
 		if err != nil {
 			return
 		}
@@ -136,7 +134,7 @@ func reap(pid int) (status, error) {
 	}
 }
 
-func sendBack(c *conn, path string) error {
+func sendBack(c *guest.Conn, path string) error {
 	return filepath.WalkDir(path, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // the program made none
@@ -148,7 +146,7 @@ func sendBack(c *conn, path string) error {
 		if err != nil {
 			return err
 		}
-		if err := c.sendJSON(file, returned{path, uint32(info.Mode().Perm())}); err != nil {
+		if err := c.SendJSON(file, returned{path, uint32(info.Mode().Perm())}); err != nil {
 			return err
 		}
 		f, err := os.Open(path)
@@ -156,7 +154,6 @@ func sendBack(c *conn, path string) error {
 			return err
 		}
 		defer f.Close()
-		_, err = io.CopyBuffer(stream{c, data}, plain{f}, make([]byte, maxBody))
-		return err
+		return c.SendAll(data, f)
 	})
 }

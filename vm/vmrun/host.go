@@ -30,6 +30,7 @@ import (
 
 	"sandboxd/vm"
 	"sandboxd/vm/debian"
+	"sandboxd/vm/guest"
 )
 
 // exitOurs is the code of a failure that is the runner's own, as docker has it.
@@ -205,7 +206,7 @@ func (r *runner) once(ctx context.Context, config *config, j *job, packed time.D
 	stop := context.AfterFunc(ctx, m.Kill)
 	defer stop()
 
-	s := session{runner: r, job: j, conn: &conn{rw: m.Ports[0]}, accept: map[string]bool{}}
+	s := session{runner: r, job: j, conn: &guest.Conn{RW: m.Ports[0]}, accept: map[string]bool{}}
 	for _, p := range j.Return {
 		s.accept[p] = true
 	}

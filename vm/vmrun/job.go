@@ -24,8 +24,7 @@ type mount struct {
 }
 
 const (
-	jobFile   = "vm/job.json"
-	moduleDir = "vm/modules"
+	jobFile = "vm/job.json"
 	// ordinary is the user that --as user means, and the guest's only one.
 	ordinary = 1000
 )

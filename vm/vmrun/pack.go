@@ -15,6 +15,7 @@ import (
 
 	"sandboxd/vm"
 	"sandboxd/vm/debian"
+	"sandboxd/vm/guest"
 	"sandboxd/vm/initramfs"
 )
 
@@ -34,11 +35,10 @@ func (r *runner) config(ctx context.Context) (*config, error) {
 	}
 	c := &config{logs: filepath.Join(cache.Dir, "consoles"), verify: cache.Verify}
 	c.CPUs, c.Memory, c.Network, c.Ports = r.cpus, r.memory, r.network, []string{port}
-	c.Append = []string{"rdinit=/vm/init"}
 	if r.cgroup == cgroupV2 {
-		c.Append = append(c.Append, "cgroup_no_v1=all")
+		c.Append = []string{"cgroup_no_v1=all"}
 	}
-	c.Append = append(append(c.Append, "--"), r.guest...)
+	c.Append = append(c.Append, guest.Command(r.guest...)...)
 	if r.qemu != "" {
 		c.QEMU = []string{r.qemu}
 	} else if c.QEMU, c.Data, err = cache.QEMU(ctx, r.errs); err != nil {
@@ -93,18 +93,12 @@ func pack(o *options, init, modules string) (*os.File, *job, error) {
 func packInto(f *os.File, o *options, init, modules string) (*job, error) {
 	j := &o.job
 	w := initramfs.NewWriter(f)
-	w.Add(initramfs.File{Path: "dev", Mode: unix.S_IFDIR | 0o755})
-	w.Add(initramfs.File{Path: "dev/console", Mode: unix.S_IFCHR | 0o600, Device: unix.Mkdev(5, 1)})
-	w.Add(initramfs.File{Path: "vm/init", Mode: 0o755, Source: init})
+	guest.AddInit(w, init)
 	j.Modules = nil
 	if modules != "" {
-		found, err := initramfs.Modules(modules, o.load()...)
-		if err != nil {
+		var err error
+		if j.Modules, err = guest.AddModules(w, modules, o.load()...); err != nil {
 			return nil, err
-		}
-		for i, m := range found {
-			w.Add(initramfs.File{Path: fmt.Sprintf("%s/%02d-%s.ko", moduleDir, i, m.Name), Mode: 0o600, Data: m.Data})
-			j.Modules = append(j.Modules, m.Name)
 		}
 	}
 	j.Copy = nil

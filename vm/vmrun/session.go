@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"sandboxd/vm/guest"
 )
 
 // guestError is the guest's own word that it cannot do the job.
@@ -40,19 +42,19 @@ func here(err error) error {
 type session struct {
 	*runner
 	job    *job
-	conn   *conn
+	conn   *guest.Conn
 	phases phases
 	accept map[string]bool // paths that may come back
 }
 
 // begin waits until the program is about to start.
 func (s *session) begin() error {
-	k, body, err := s.conn.receive()
+	k, body, err := s.conn.Receive()
 	switch {
 	case err != nil:
 		return err
 	case k == failed:
-		return guestError(printable(body))
+		return guestError(guest.Printable(body))
 	case k != ready:
 		return fmt.Errorf("the guest began with a frame %q", k)
 	}
@@ -72,7 +74,7 @@ func (s *session) serve() (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, end()) }()
 	for {
-		k, body, err := s.conn.receive()
+		k, body, err := s.conn.Receive()
 		if err != nil {
 			return 0, err
 		}
@@ -97,7 +99,7 @@ func (s *session) serve() (code int, err error) {
 			_, err = f.Write(body)
 			err = here(err)
 		case failed:
-			return 0, guestError(printable(body))
+			return 0, guestError(guest.Printable(body))
 		case exited:
 			var st status
 			if err := json.Unmarshal(body, &st); err != nil {
@@ -154,22 +156,9 @@ func (s *session) create(body []byte) (*os.File, error) {
 // until the process ends.
 func (s *session) feed(in io.Reader) {
 	if in != nil {
-		if _, err := io.CopyBuffer(stream{s.conn, stdin}, plain{in}, make([]byte, maxBody)); err != nil {
+		if err := s.conn.SendAll(stdin, in); err != nil {
 			return
 		}
 	}
-	_ = s.conn.send(stdin, nil)
-}
-
-// printable is a guest's word, fit to be shown on a terminal.
-func printable(b []byte) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) {
-			return r
-		}
-		if r == '\r' {
-			return -1
-		}
-		return '?'
-	}, string(b))
+	_ = s.conn.Send(stdin, nil)
 }

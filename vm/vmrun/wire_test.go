@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sandboxd/vm/guest"
 )
 
 type pipe struct {
@@ -16,17 +18,17 @@ type pipe struct {
 
 func TestFrames(t *testing.T) {
 	var b bytes.Buffer
-	c := &conn{rw: pipe{&b, &b}}
-	long := bytes.Repeat([]byte("ab"), maxBody)
-	if _, err := (stream{c, stdout}).Write(long); err != nil {
+	c := &guest.Conn{RW: pipe{&b, &b}}
+	long := bytes.Repeat([]byte("ab"), guest.MaxBody)
+	if err := c.SendAll(stdout, bytes.NewReader(long)); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.send(stdin, nil); err != nil {
+	if err := c.Send(stdin, nil); err != nil {
 		t.Fatal(err)
 	}
 	var got []byte
 	for {
-		k, body, err := c.receive()
+		k, body, err := c.Receive()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,11 +49,11 @@ func guestSays(t *testing.T, accept []string, frames ...string) (int, error) {
 	for _, a := range accept {
 		s.accept[a] = true
 	}
-	s.conn = &conn{rw: pipe{strings.NewReader(strings.Join(frames, "")), io.Discard}}
+	s.conn = &guest.Conn{RW: pipe{strings.NewReader(strings.Join(frames, "")), io.Discard}}
 	return s.serve()
 }
 
-func frame(k kind, body string) string {
+func frame(k guest.Kind, body string) string {
 	return string([]byte{byte(k), byte(len(body)), byte(len(body) >> 8), byte(len(body) >> 16), byte(len(body) >> 24)}) + body
 }
 

@@ -89,6 +89,7 @@ var whys = map[spawn.Feature]string{
 	spawn.DiskLimit: "--disk holds", spawn.Terminal: "-t gives the program a terminal", spawn.KillWhole: "killing an actor leaves nothing of it",
 	spawn.PeerSocket: "a program may connect to its supervisor", spawn.WASI: "WebAssembly programs run",
 	spawn.Fuel: "a program that computes for ever is ended after so many instructions",
+	spawn.VMM:  "a machine of the actor's own", spawn.GuestKernel: "a bug of its kernel is a bug of the actor's own",
 }
 
 // refusals are why a backend starts nothing at all.

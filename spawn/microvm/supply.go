@@ -1,0 +1,116 @@
+package microvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"sandboxd/spawn"
+	"sandboxd/vm"
+	"sandboxd/vm/debian"
+)
+
+// KernelName is that of the kernel in the cache of vm/debian: one with 9p, by
+// which a guest reads its root.
+const KernelName = "6.1-generic"
+
+// Program is the name of the program that is monitor and guest.
+const Program = "sandboxd"
+
+// supply is what a machine is made of, as this host has it.
+type supply struct {
+	*Backend
+	program        string // of monitor and guest
+	qemuDir        string // the directory of all that QEMU is
+	qemu, data     []string
+	image, modules string
+}
+
+// Fetch puts into the cache what Start needs.
+func Fetch(ctx context.Context, progress io.Writer) error {
+	cache, err := debian.DefaultCache()
+	if err == nil {
+		_, _, err = cache.QEMU(ctx, progress)
+	}
+	if err == nil {
+		_, _, err = cache.Kernel(ctx, KernelName, progress)
+	}
+	return err
+}
+
+// Usable says why this backend cannot start anything here, without trying: a *spawn.Gate, or nil.
+func (b *Backend) Usable() error {
+	_, err := b.supply()
+	return err
+}
+
+func (b *Backend) supply() (*supply, error) {
+	s := &supply{Backend: b}
+	if runtime.GOARCH != "amd64" {
+		return nil, &spawn.Gate{Feature: spawn.VMM, Observed: "unsupported: the pinned QEMU and kernel are amd64's, and this is " + runtime.GOARCH, Remedy: "use --backend native"}
+	}
+	cache, err := debian.DefaultCache()
+	if b.options.Cache != "" {
+		cache.Dir, err = b.options.Cache, nil
+	}
+	if err != nil {
+		return nil, &spawn.Gate{Feature: spawn.VMM, Observed: err.Error()}
+	}
+	cache.Offline = true
+	if s.qemu, s.data, err = cache.QEMU(context.Background(), io.Discard); err != nil {
+		return nil, missing(spawn.VMM, err)
+	}
+	rel, err := filepath.Rel(cache.Dir, s.qemu[0])
+	if err != nil {
+		return nil, missing(spawn.VMM, err)
+	}
+	s.qemuDir = filepath.Join(cache.Dir, strings.Split(rel, "/")[0])
+	if s.image, s.modules, err = cache.Kernel(context.Background(), KernelName, io.Discard); err != nil {
+		return nil, missing(spawn.GuestKernel, err)
+	}
+	if s.program = b.options.Program; s.program == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, programGate(err)
+		}
+		s.program = filepath.Join(filepath.Dir(self), Program)
+	}
+	switch st, err := os.Stat(s.program); {
+	case err != nil:
+		return nil, programGate(err)
+	case !st.Mode().IsRegular() || st.Mode()&0o111 == 0:
+		return nil, programGate(fmt.Errorf("%s is not a program", s.program))
+	}
+	return s, nil
+}
+
+func missing(f spawn.Feature, err error) error {
+	g := &spawn.Gate{Feature: f, Observed: err.Error()}
+	if errors.Is(err, debian.ErrMissing) {
+		g.Remedy = "run `sandboxd vm fetch`, once; SANDBOXD_VM_CACHE names another cache"
+	}
+	return g
+}
+
+func programGate(err error) error {
+	return &spawn.Gate{
+		Feature: spawn.VMM, Observed: err.Error(),
+		Remedy: "build sandboxd statically (CGO_ENABLED=0) and put it beside the program that uses it, or name it (sandbox.Options)",
+	}
+}
+
+// machine says for people how guests run here.
+func (s *supply) machine() string {
+	why := "QEMU has no /dev/kvm in its sandbox"
+	if usable, no := vm.KVM(); !usable {
+		why = no
+	}
+	version, _, _ := strings.Cut(debian.Version("qemu-system-x86"), "+")
+	_, version, _ = strings.Cut(version, ":")
+	return fmt.Sprintf("QEMU %s, emulated (%s); Linux %s", version, why, strings.TrimPrefix(filepath.Base(s.image), "vmlinuz-"))
+}
