@@ -53,6 +53,7 @@ $(CONTAINER): ## Build the helper of the container backend
 	CGO_ENABLED=1 go build -C cmd/sandboxd-container -trimpath -buildvcs=$(VCS) -tags netgo,osusergo \
 		-ldflags "-s -w -X main.Version=$(VERSION) -linkmode external -extldflags -static" -o $(abspath $(CONTAINER)) .
 
+# The worker of the wasm backend, which alone links a WebAssembly runtime.
 WASM ?= bin/sandboxd-wasm
 .PHONY: $(WASM)
 $(WASM): ## Build the worker of the wasm backend
@@ -126,7 +127,8 @@ fuzz: ## Run every fuzz target FUZZTIME times, or for so long
 	@scripts/fuzz.sh $(FUZZTIME) $(PACKAGES)
 
 .PHONY: cross
-cross: ## Build and vet for arm64
+cross: ## Build and vet for arm64, and for WASI what runs as a module
+	GOOS=wasip1 GOARCH=wasm go vet ./sandbox/peer ./examples/wasi ./spawn/wasm/internal/...
 	GOARCH=arm64 go build ./...
 	GOARCH=arm64 go vet ./...
 	GOARCH=arm64 CGO_ENABLED=1 CC=aarch64-linux-gnu-gcc go build -C cmd/sandboxd-container -o /dev/null .

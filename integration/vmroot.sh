@@ -13,7 +13,7 @@ if [ "$(id -u)" != 0 ]; then exec unshare --map-root-user "$0" "$image"; fi
 cd "$(dirname "$0")/.."
 
 # What is not worth its place in a guest: it is used here, to build and to compare.
-mapfile -t packages < <(awk '!/^#/ && NF { print $1 }' scripts/packages.txt | grep -Ev 'arm64|aarch64|qemu|shellcheck|ca-certificates|debootstrap|mmdebstrap|^make$|^vagrant$')
+mapfile -t packages < <(awk '!/^#/ && NF { print $1 }' scripts/packages.txt | grep -Ev 'arm64|aarch64|qemu|shellcheck|ca-certificates|debootstrap|mmdebstrap|^make$|^npm$|^vagrant$')
 packages+=(bash dash coreutils util-linux mount findutils grep sed mawk tar gzip libc-bin base-files base-passwd login passwd hostname procps)
 mapfile -t installed < <(apt-cache depends --recurse --installed --important --no-recommends --no-suggests "${packages[@]}" 2>/dev/null | grep '^[a-z0-9]' | sort -u | xargs dpkg-query -W -f '${db:Status-Status} ${Package}:${Architecture}\n' 2>/dev/null | sed -n 's/^installed //p' | sed 's/:all$//' | grep -Ev '^(gcc-.*-base|libx11|libgl|perl-doc|systemd:|qemu|go)')
 

@@ -13,7 +13,7 @@ test) targets=' run test ' ;;
 esac
 release=$(. /etc/os-release && echo "${VERSION_ID:-}")
 mapfile -t packages < <(awk -v targets="$targets" -v release="$release" '
-	!/^#/ { split($2, t, ":"); if (index(targets, " " t[1] " ") && (t[2] == "" || t[2] == release)) print $1 }' scripts/packages.txt)
+	!/^#/ { split($2, t, ":"); if (index(targets, " " t[1] " ") && (t[2] == "" || t[2] == release || t[2] == "?" && system("command -v " $1 " >/dev/null 2>&1"))) print $1 }' scripts/packages.txt)
 
 if ! command -v go >/dev/null; then
 	echo "setup: no go command in PATH: install Go $(awk '$1 == "go" { print $2 }' go.mod) or newer (https://go.dev/dl)" >&2

@@ -64,7 +64,7 @@ func main() {
 		_, _ = conn.Recv(ctx, 0) // until it is heard: who is dead by then counts for a stranger
 		os.Exit(3)
 	}
-	conn.Close()
+	_, _ = conn.Recv(ctx, 0) // until Start is about to return: what follows is the module's own time
 	debug.FreeOSMemory()
 	debug.SetMemoryLimit(math.MaxInt64) // the module's memory is not the runtime's
 	p.run(ctx, j)

@@ -129,7 +129,11 @@ func (o *benchOptions) run(ctx context.Context, errs io.Writer, command string) 
 		cold, pooled, parked, bare, bench.NewBare(w, bench.BareOptions{}), bench.NewBare(w, bench.BareOptions{Template: true, Pooled: true}),
 		bench.NewContainer(w), bwrap, runc, bench.NewCrun(w), bench.NewExec(w), bench.NewExecNamespaces(w),
 	}
-	commands := []bench.Subject{bench.NewCommand("sandboxd run", self, "run", "--", "/bin/true"), bench.NewBwrapCommand(), runc, bench.NewCommand("sandboxd run container", self, "run", "--backend", "container", "--", "/bin/true")}
+	wasm, err := bench.NewWasmCommand(w, self)
+	if err != nil {
+		return nil, err
+	}
+	commands := []bench.Subject{bench.NewCommand("sandboxd run", self, "run", "--", "/bin/true"), bench.NewBwrapCommand(), runc, bench.NewCommand("sandboxd run container", self, "run", "--backend", "container", "--", "/bin/true"), wasm}
 	table := bench.NewTable(bench.HostFacts(ctx, spawners), strings.TrimSpace(command))
 	has := func(part string) bool { return slices.Contains(strings.Split(o.only, ","), part) }
 	say := func(format string, a ...any) { fmt.Fprintf(errs, "sandboxd: bench: "+format+"\n", a...) }

@@ -54,6 +54,7 @@ func cacheDir(t testing.TB) string {
 // built is a program of this module's, built into .cache by one test at a time.
 func built(t testing.TB, name, source string, env ...string) string {
 	t.Helper()
+	NotInGuest(t, "Go, which builds "+name)
 	name = filepath.Join(cacheDir(t), name)
 	lock, err := os.OpenFile(name+".lock", os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
