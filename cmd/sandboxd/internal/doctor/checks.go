@@ -87,12 +87,12 @@ var whys = map[spawn.Feature]string{
 	spawn.NoCapabilities: "root inside is not root", spawn.Filter: "the kernel's rarer system calls are out of reach",
 	spawn.Landlock: "a second wall around files, should a mount be wrong", spawn.TwoIDs: "the program is another user than its init, and than other actors",
 	spawn.DiskLimit: "--disk holds", spawn.Terminal: "-t gives the program a terminal", spawn.KillWhole: "killing an actor leaves nothing of it",
-	spawn.PeerSocket: "a program may connect to its supervisor",
+	spawn.PeerSocket: "a program may connect to its supervisor", spawn.Kernel: "system calls are answered by a kernel of its own, not by the host's",
 }
 
 // refusals are why a backend starts nothing at all.
 var refusals = map[spawn.Feature]string{
-	spawn.Helper: "libcontainer is linked by a program of its own", spawn.Rootless: "libcontainer as an ordinary user is not supported",
+	spawn.Helper: "a program of its own makes what this backend starts", spawn.Rootless: "libcontainer as an ordinary user is not supported",
 }
 
 // flags need an optional feature.

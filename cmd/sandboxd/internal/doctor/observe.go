@@ -53,7 +53,7 @@ func (f *Facts) try(ctx context.Context) {
 	defer host.Close()
 	var mu sync.Mutex // guards f.Backends
 	var all sync.WaitGroup
-	for _, name := range []string{"native", "process", "container"} {
+	for _, name := range []string{"native", "process", "container", "gvisor"} {
 		b, err := host.Backend(name)
 		if err != nil {
 			continue
