@@ -113,7 +113,7 @@ func bundle(r *spawn.Request) (string, error) {
 		bind(m.Target, m.Writable)
 	}
 	// What runsc keeps for itself is none of the program's business.
-	c.Mounts = append(c.Mounts, mount{spawn.GuestDir, "bind", "/run/sandboxd/empty", []string{"rbind", "ro", "nosuid", "nodev", "noexec"}})
+	c.Mounts = append(c.Mounts, mount{spawn.GuestDir, "tmpfs", "tmpfs", []string{"ro", "nosuid", "nodev", "noexec", "size=4k"}})
 	b, err := json.Marshal(c)
 	return string(b), err
 }

@@ -130,7 +130,7 @@ func (b *Backend) Check(r *spawn.Request) error {
 	case r.Terminal != nil:
 		return &spawn.Gate{Feature: spawn.Terminal, Observed: "unsupported: no terminal leads into gVisor from here", Remedy: "run it without one (no -t), or use --backend native"}
 	case r.Notify:
-		return &spawn.Gate{Feature: spawn.Filter, Observed: "unsupported: gVisor's seccomp tells nobody of a forbidden call, so none can end the program with a reason", Remedy: "use --seccomp errno, or --backend native"}
+		return &spawn.Gate{Feature: spawn.Filter, Observed: "unsupported: gVisor's seccomp tells nobody of a forbidden call, so none can end the program with a reason", Remedy: "use --seccomp default, or --backend native"}
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ func columns() []column {
 		{backend: "container", except: map[string]string{
 			"filesystem/kernel-facts": hidden + "|empty # what is masked is /dev/null",
 		}},
+		{backend: "gvisor", except: map[string]string{}},
 		{backend: "process", except: map[string]string{
 			"filesystem/granted-*":          mounts,
 			"filesystem/truncate":           "EACCES; without landlock-truncate: OK # Landlock of this kernel does not hold it, and there is no other wall; the report says so",

@@ -90,6 +90,7 @@ var whys = map[spawn.Feature]string{
 	spawn.PeerSocket: "a program may connect to its supervisor", spawn.WASI: "WebAssembly programs run",
 	spawn.Fuel: "a program that computes for ever is ended after so many instructions",
 	spawn.VMM:  "a machine of the actor's own", spawn.GuestKernel: "a bug of its kernel is a bug of the actor's own",
+	spawn.Kernel: "system calls are answered by a kernel of its own, not by the host's",
 }
 
 // refusals are why a backend starts nothing at all.
