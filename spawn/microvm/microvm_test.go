@@ -424,6 +424,7 @@ func TestGates(t *testing.T) {
 	}{
 		{microvm.Options{Cache: dir}, "vmm: vm cache: qemu: not fetched yet to " + dir + " (run `sandboxd vm fetch`, once", spawn.VMM},
 		{microvm.Options{Program: dir + "/none"}, "vmm: stat " + dir + "/none: no such file or directory (build sandboxd statically", spawn.VMM},
+		{microvm.Options{Program: "/bin/sh"}, "vmm: /bin/sh is linked dynamically, and a guest has no libraries (build", spawn.VMM},
 		{microvm.Options{Program: dir}, "vmm: " + dir + " is not a program (build", spawn.VMM},
 	} {
 		newBackend(t).Close() // fetches

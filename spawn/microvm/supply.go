@@ -2,6 +2,7 @@ package microvm
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"sandboxd/spawn"
 	"sandboxd/vm"
 	"sandboxd/vm/debian"
+	"sandboxd/vm/guest"
 )
 
 // KernelName is that of the kernel in the cache of vm/debian: one with 9p, by
@@ -80,13 +82,30 @@ func (b *Backend) supply() (*supply, error) {
 		}
 		s.program = filepath.Join(filepath.Dir(self), Program)
 	}
-	switch st, err := os.Stat(s.program); {
-	case err != nil:
+	if err := static(s.program); err != nil {
 		return nil, programGate(err)
-	case !st.Mode().IsRegular() || st.Mode()&0o111 == 0:
-		return nil, programGate(fmt.Errorf("%s is not a program", s.program))
 	}
 	return s, nil
+}
+
+// static refuses what a guest could not start.
+func static(program string) error {
+	st, err := os.Stat(program)
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() || st.Mode()&0o111 == 0 {
+		return fmt.Errorf("%s is not a program", program)
+	}
+	f, err := elf.Open(program)
+	if err != nil {
+		return fmt.Errorf("%s is not a program: %w", program, err)
+	}
+	defer f.Close()
+	if !guest.Static(f) {
+		return fmt.Errorf("%s is linked dynamically, and a guest has no libraries", program)
+	}
+	return nil
 }
 
 func missing(f spawn.Feature, err error) error {

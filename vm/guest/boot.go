@@ -15,10 +15,12 @@
 package guest
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -188,6 +190,11 @@ func Enter(dir string) error {
 		return fmt.Errorf("chroot: %w", err)
 	}
 	return os.Chdir("/")
+}
+
+// Static tells whether a program needs no libraries, which a guest's first root has not.
+func Static(program *elf.File) bool {
+	return !slices.ContainsFunc(program.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
 // Printable is a guest's word, fit to be shown on a terminal.

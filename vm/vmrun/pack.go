@@ -188,10 +188,8 @@ func static(path string) error {
 	if f.Machine != elf.EM_X86_64 {
 		return fmt.Errorf("program: %s is built for %s, the guest is x86-64", path, strings.TrimPrefix(f.Machine.String(), "EM_"))
 	}
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			return fmt.Errorf("program: %s %w", path, errDynamic)
-		}
+	if !guest.Static(f) {
+		return fmt.Errorf("program: %s %w", path, errDynamic)
 	}
 	return nil
 }
