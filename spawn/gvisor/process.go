@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -83,7 +84,9 @@ func (p *process) meet(ctx context.Context, g *guest, after []plan.Step, open bo
 func executes(pid int, program *os.File) error {
 	theirs, err1 := os.Stat("/proc/" + strconv.Itoa(pid) + "/exe")
 	ours, err2 := program.Stat()
-	if err := errors.Join(err1, err2); err != nil {
+	if err := errors.Join(err1, err2); errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("program of process %d: %w: %w", pid, os.ErrProcessDone, err)
+	} else if err != nil {
 		return fmt.Errorf("program of process %d: %w", pid, err)
 	}
 	if !os.SameFile(theirs, ours) {

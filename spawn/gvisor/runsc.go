@@ -27,7 +27,7 @@ type version struct {
 }
 
 // versionTimeout bounds the question for the version.
-const versionTimeout = 10 * time.Second
+const versionTimeout = 30 * time.Second
 
 // path is where runsc is; a *spawn.Gate where it is not.
 func (b *Backend) path() (string, error) {

@@ -8,6 +8,8 @@ func columns() []column {
 		inet     = "EAFNOSUPPORT # without a network namespace there are no Internet sockets at all"
 		shared   = "OK # without an IPC namespace it is the host's, for whoever its mode lets in"
 		signals  = "EPERM; without own-ids and landlock-scopes: OK # the program is the caller to it, and Landlock of this kernel does not hold signals"
+		theInit  = "OK # on gVisor the init has the program's id; it harms the sandbox's own only"
+		number   = "OK # a number of gVisor's: the host's is as it was"
 		affinity = "EPERM; without own-ids: OK # the program is the caller to it; no seccomp filter can tell a thread of one's own from another process"
 	)
 	return []column{
@@ -15,7 +17,31 @@ func columns() []column {
 		{backend: "container", except: map[string]string{
 			"filesystem/kernel-facts": hidden + "|empty # what is masked is /dev/null",
 		}},
-		{backend: "gvisor", except: map[string]string{}},
+		{backend: "gvisor", except: map[string]string{
+			"filesystem/devices":            "OK # /dev/fuse and /dev/net/tun are gVisor's own: none of the host's is in reach",
+			"filesystem/sockets":            "ENOENT,ENXIO # the actor's own socket, which is to be connected to",
+			"filesystem/system-create":      "ENOTSUP",
+			"filesystem/own-program":        "OK # the mode that gVisor keeps for a program that came by descriptor; the host's file keeps its own",
+			"process/init-namespace":        "OK # gVisor's, of the sandbox's own",
+			"process/init-prlimit":          theInit,
+			"process/init-priority":         theInit,
+			"process/init-affinity":         theInit,
+			"process/init-stop":             "timeout # as before: nothing runs until the time is up",
+			"process/init-kill":             "lost # as before: the actor ends",
+			"process/init-pidfd-kill":       "lost # as before: the actor ends",
+			"process/realtime":              "EINVAL # gVisor has no such class",
+			"process/nice":                  number,
+			"process/oom-adj":               number,
+			"network/socket-in-a-directory": "EAGAIN; without idmapped-mounts: refused # gVisor opens the host's sockets, where somebody listens",
+			"ipc/lock":                      "unseen # gVisor keeps locks to itself",
+			"leak/oom-score":                number,
+			"leak/paths":                    "OK # the table is gVisor's: it says / of every file system, wherever that lies",
+			"leak/mount-source":             "none; without idmapped-mounts: refused",
+			"handshake/descriptors":         "not sent # gVisor lets no descriptor out",
+			"resource/fork":                 "EAGAIN # gVisor's kernel refuses, as the limit says, and tells nobody",
+			"resource/threads":              "exited # as before",
+			"resource/memory-tmp":           "on disk; without cgroup-memory: refused # /tmp does not look like memory there, so the attack gives up; it counts as memory all the same",
+		}},
 		{backend: "process", except: map[string]string{
 			"filesystem/granted-*":          mounts,
 			"filesystem/truncate":           "EACCES; without landlock-truncate: OK # Landlock of this kernel does not hold it, and there is no other wall; the report says so",

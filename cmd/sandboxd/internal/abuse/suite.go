@@ -174,7 +174,7 @@ func (s *Suite) Run(ctx context.Context) (*Matrix, error) {
 		}
 		return nil, err
 	}
-	if i := slices.IndexFunc(m.Backends, func(b string) bool { return sandbox.Reaches(b) == sandbox.FloorNamespace }); i >= 0 {
+	if i := slices.IndexFunc(m.Backends, func(b string) bool { return sandbox.Reaches(b) != sandbox.FloorProcess }); i >= 0 {
 		spec := (&stage{backend: m.Backends[i]}).this("started")
 		spec.Mounts = []rootfs.Mount{{Source: s.dir, Target: "/data"}}
 		p, err := s.host.Start(ctx, spec)
