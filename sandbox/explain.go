@@ -142,6 +142,9 @@ func (r *resolved) explainLimits(h *Host) []Limit {
 	case c.PIDs == 0:
 		pidsBy = "RLIMIT_NPROC in the actor's user namespace"
 	}
+	if r.guest() {
+		pidsBy = "cgroup v2 of the guest's kernel, pids.max"
+	}
 	add("pids", strconv.FormatInt(have.PIDs, 10), want.PIDs > 0, have.PIDs == 0, pidsBy)
 	for _, l := range r.request.Rlimits {
 		name := ulimitName(l.Resource)

@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -162,7 +163,7 @@ func Start(c Config) (*Machine, error) {
 
 // Command is the command line that starts c, for people to read.
 func (c *Config) Command() []string {
-	return append(c.QEMU[:len(c.QEMU):len(c.QEMU)], c.args()...)
+	return slices.Concat(c.QEMU, c.args())
 }
 
 // args are QEMU's, for descriptors from 3 on as Start passes them.

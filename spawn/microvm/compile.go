@@ -177,7 +177,7 @@ func processors(r *spawn.Request) int {
 	return max(n, 1)
 }
 
-// files opens what a job names; see vm.Config.
+// config is the machine with what the monitor opens itself.
 func (j *job) config(initrd *os.File, console *tail) vm.Config {
 	c := j.Machine
 	c.Initrd, c.Console = initrd, console

@@ -166,6 +166,7 @@ func (p *process) boot(ctx context.Context, j *job) error {
 			began = now
 		case frameStarted:
 			if !stop() {
+				close(p.read)
 				return fmt.Errorf("%w: %w", spawn.ErrBoot, context.Cause(ctx))
 			}
 			p.phases = append(p.phases, spawn.Phase{Name: "exec", Took: now.Sub(began)})

@@ -24,10 +24,9 @@ func (b *Backend) Probe(ctx context.Context) spawn.Features {
 	f := spawn.Namespaced(spawn.TryFor(ctx, bootTimeout, b, r))
 	why := f[spawn.UserNS]
 	for _, here := range []spawn.Feature{spawn.VMM, spawn.GuestKernel} {
-		if f[here] = why; why != nil {
-			gate := *why.(*spawn.Gate)
-			gate.Feature = here
-			f[here] = &gate
+		f[here] = why
+		if gate, ok := errors.AsType[*spawn.Gate](why); ok {
+			f[here] = &spawn.Gate{Feature: here, Observed: gate.Observed, Remedy: gate.Remedy}
 		}
 	}
 	delete(f, spawn.Terminal)
