@@ -241,14 +241,15 @@ func TestNoModule(t *testing.T) {
 		"a library":       {magic + nullary + one + body(""), "exports no function _start"},
 		"foreign import":  {magic + nullary + "\x02\x0b\x01\x03env\x03abc\x00\x00", `imports abc from "env"`},
 		"unknown WASI":    {magic + nullary + "\x02\x1e\x01\x16wasi_snapshot_preview1\x03abc\x00\x00", "wasi_snapshot_preview1.abc, which is not there"},
+		"escape sequence": {magic + nullary + "\x02\x0c\x01\x03env\x04\x1b[2J\x00\x00", `imports ?[2J from "env"`},
 		"more than 4 GiB": {magic + nullary + one + "\x05\x05\x01\x00\x81\x80\x04" + start + body(""), "no module that runs here"},
 		"invalid code":    {magic + nullary + one + start + body("\x6a"), "no module that runs here"},
 	} {
 		r, _ := module(t, c.text)
 		_, _, err := run(t, b, r)
 		step, ok := errors.AsType[*spawn.StepError](err)
-		if !ok || !step.Program() || step.Errno != unix.ENOEXEC && step.Errno != unix.EACCES || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", name, err, c.want)
+		if !ok || !step.Program() || step.Errno != unix.ENOEXEC && step.Errno != unix.EACCES || !strings.Contains(err.Error(), c.want) || strings.ContainsRune(err.Error(), 0x1b) {
+			t.Errorf("%s: %q, want %q", name, err, c.want)
 		}
 	}
 }
