@@ -117,8 +117,10 @@ func TestKills(t *testing.T) {
 func TestAsUser(t *testing.T) {
 	spawntest.Root(t)
 	dir, cache := spawntest.Dir(t), spawntest.Dir(t)
-	worker, box := filepath.Join(dir, "worker"), filepath.Join(dir, "box")
-	for to, from := range map[string]string{worker: hosttest.Wasm(t), box: hosttest.WASI(t, "box", "./spawn/wasm/internal/box")} {
+	worker, box, hostile := filepath.Join(dir, "worker"), filepath.Join(dir, "box"), filepath.Join(dir, "attack")
+	for to, from := range map[string]string{
+		worker: hosttest.Wasm(t), box: hosttest.WASI(t, "box", "./spawn/wasm/internal/box"), hostile: hosttest.WASI(t, "attack", "./spawn/wasm/internal/attack"),
+	} {
 		b, err := os.ReadFile(from)
 		if err := errors.Join(err, os.WriteFile(to, b, 0o755)); err != nil {
 			t.Fatal(err)
@@ -129,7 +131,7 @@ func TestAsUser(t *testing.T) {
 	}
 	// With no descriptor to spare, Go's own fork into a user namespace leaves a pipe behind
 	// (syscall.forkAndExecInChild), and each actor with a root of its own takes one such fork.
-	spawntest.SomeAsUser(t, ".", "^TestKills$|^TestConformance$/^DescriptorsExhausted$", "SANDBOXD_WASM="+worker, "SANDBOXD_WASM_BOX="+box, "SANDBOXD_WASM_CACHE="+cache+"/modules")
+	spawntest.SomeAsUser(t, ".", "^TestKills$|^TestConformance$/^DescriptorsExhausted$", "SANDBOXD_WASM="+worker, "SANDBOXD_WASM_BOX="+box, "SANDBOXD_WASM_ATTACK="+hostile, "SANDBOXD_WASM_CACHE="+cache+"/modules")
 }
 
 // run starts a module and waits for its end.
