@@ -52,7 +52,7 @@ func Explain(s Spec, o Options) (*Explanation, error) {
 		}
 		h.ids = ids{base: 1, count: min(sub.SubUIDs.Count, sub.SubGIDs.Count) / 2}
 	}
-	h.backends = backends(native.New(sub), sub, o)
+	h.backends = backends(sub, o)
 	h.cgroups, h.noCgroup = cgroup.Detect()
 	r, err := h.resolve(s)
 	if err != nil {

@@ -28,7 +28,7 @@ var errNoCgroup = errors.New("no cgroup in this test")
 
 // bare is a host without cgroups; nothing is started on it.
 func bare() *Host {
-	return &Host{noCgroup: errNoCgroup, backends: backends(native.New(native.Options{}), native.Options{}, Options{})}
+	return &Host{noCgroup: errNoCgroup, backends: backends(native.Options{}, Options{})}
 }
 
 func missing(r *resolved) string {

@@ -88,8 +88,8 @@ func Open(o Options) (*Host, error) {
 		}
 		h.ids = ids{base: 1, count: min(sub.SubUIDs.Count, sub.SubGIDs.Count) / 2}
 	}
-	b := native.New(sub)
-	h.backends = backends(b, sub, o)
+	h.backends = backends(sub, o)
+	b := h.backends["native"].(*native.Backend)
 	if h.one {
 		h.prestart(o.Only, b) // beside what follows
 	}
@@ -115,12 +115,13 @@ func Open(o Options) (*Host, error) {
 	return h, nil
 }
 
-// backends are all that there are, by name.
-func backends(n *native.Backend, sub native.Options, o Options) map[string]spawn.Backend {
+// backends are all that there are, by name. That of wasm has one of its own
+// below it, so that neither's probe or end is the other's.
+func backends(sub native.Options, o Options) map[string]spawn.Backend {
 	return map[string]spawn.Backend{
-		"native": n, "process": process.New(),
+		"native": native.New(sub), "process": process.New(),
 		"container": container.New(container.Options{Helper: o.ContainerHelper, SubUIDs: sub.SubUIDs, SubGIDs: sub.SubGIDs}),
-		"wasm":      wasm.New(n, wasm.Options{Worker: o.WasmWorker, Cache: o.WasmCache}),
+		"wasm":      wasm.New(native.New(sub), wasm.Options{Worker: o.WasmWorker, Cache: o.WasmCache}),
 	}
 }
 
@@ -131,7 +132,7 @@ func (h *Host) prestart(s *Spec, b *native.Backend) {
 	switch err := r.identity(h); {
 	case s.Backend == "container":
 		h.backends[s.Backend].(*container.Backend).Prestart()
-	case s.Backend != "" && s.Backend != "native" && s.Backend != "wasm" || s.Isolation != "":
+	case s.Backend != "" && s.Backend != "native" || s.Isolation != "":
 	case err != nil || native.Bound(&r.request):
 		b.Prestart(nil)
 	default:

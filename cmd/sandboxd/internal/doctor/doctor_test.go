@@ -30,7 +30,9 @@ func good() *Facts {
 		f.Cgroups[c.String()] = Answer{}
 	}
 	for feature := range whys {
-		f.Backends["native"][string(feature)] = Answer{}
+		if feature != spawn.WASI && feature != spawn.Fuel { // which are wasm's
+			f.Backends["native"][string(feature)] = Answer{}
+		}
 	}
 	for _, feature := range []spawn.Feature{spawn.NoNewPrivs, spawn.NoCapabilities, spawn.Filter, spawn.Landlock, spawn.Terminal, spawn.KillWhole} {
 		f.Backends["process"][string(feature)] = Answer{}
