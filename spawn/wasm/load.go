@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"sandboxd/ipc"
 	"sandboxd/spawn"
@@ -91,7 +93,13 @@ func (b *Backend) refused(ctx context.Context, p spawn.Process, name string, err
 	if !ok {
 		return b.gone(ctx, p, err)
 	}
-	return &spawn.StepError{Step: plan.Exec, Object: fmt.Sprintf("run %q as a WASI program", name), Errno: no.Errno, Hint: no.Text}
+	plain := strings.Map(func(r rune) rune { // it may quote the module
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, no.Text)
+	return &spawn.StepError{Step: plan.Exec, Object: fmt.Sprintf("run %q as a WASI program", name), Errno: no.Errno, Hint: plain}
 }
 
 // gone tells why there is no worker any more, which cannot be the module's doing in any way but by using up a limit.

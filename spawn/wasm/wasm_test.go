@@ -117,8 +117,10 @@ func TestKills(t *testing.T) {
 func TestAsUser(t *testing.T) {
 	spawntest.Root(t)
 	dir, cache := spawntest.Dir(t), spawntest.Dir(t)
-	worker, box := filepath.Join(dir, "worker"), filepath.Join(dir, "box")
-	for to, from := range map[string]string{worker: hosttest.Wasm(t), box: hosttest.WASI(t, "box", "./spawn/wasm/internal/box")} {
+	worker, box, hostile := filepath.Join(dir, "worker"), filepath.Join(dir, "box"), filepath.Join(dir, "attack")
+	for to, from := range map[string]string{
+		worker: hosttest.Wasm(t), box: hosttest.WASI(t, "box", "./spawn/wasm/internal/box"), hostile: hosttest.WASI(t, "attack", "./spawn/wasm/internal/attack"),
+	} {
 		b, err := os.ReadFile(from)
 		if err := errors.Join(err, os.WriteFile(to, b, 0o755)); err != nil {
 			t.Fatal(err)
@@ -129,7 +131,7 @@ func TestAsUser(t *testing.T) {
 	}
 	// With no descriptor to spare, Go's own fork into a user namespace leaves a pipe behind
 	// (syscall.forkAndExecInChild), and each actor with a root of its own takes one such fork.
-	spawntest.SomeAsUser(t, ".", "^TestKills$|^TestConformance$/^DescriptorsExhausted$", "SANDBOXD_WASM="+worker, "SANDBOXD_WASM_BOX="+box, "SANDBOXD_WASM_CACHE="+cache+"/modules")
+	spawntest.SomeAsUser(t, ".", "^TestKills$|^TestConformance$/^DescriptorsExhausted$", "SANDBOXD_WASM="+worker, "SANDBOXD_WASM_BOX="+box, "SANDBOXD_WASM_ATTACK="+hostile, "SANDBOXD_WASM_CACHE="+cache+"/modules")
 }
 
 // run starts a module and waits for its end.
@@ -241,14 +243,15 @@ func TestNoModule(t *testing.T) {
 		"a library":       {magic + nullary + one + body(""), "exports no function _start"},
 		"foreign import":  {magic + nullary + "\x02\x0b\x01\x03env\x03abc\x00\x00", `imports abc from "env"`},
 		"unknown WASI":    {magic + nullary + "\x02\x1e\x01\x16wasi_snapshot_preview1\x03abc\x00\x00", "wasi_snapshot_preview1.abc, which is not there"},
+		"escape sequence": {magic + nullary + "\x02\x0c\x01\x03env\x04\x1b[2J\x00\x00", `imports ?[2J from "env"`},
 		"more than 4 GiB": {magic + nullary + one + "\x05\x05\x01\x00\x81\x80\x04" + start + body(""), "no module that runs here"},
 		"invalid code":    {magic + nullary + one + start + body("\x6a"), "no module that runs here"},
 	} {
 		r, _ := module(t, c.text)
 		_, _, err := run(t, b, r)
 		step, ok := errors.AsType[*spawn.StepError](err)
-		if !ok || !step.Program() || step.Errno != unix.ENOEXEC && step.Errno != unix.EACCES || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", name, err, c.want)
+		if !ok || !step.Program() || step.Errno != unix.ENOEXEC && step.Errno != unix.EACCES || !strings.Contains(err.Error(), c.want) || strings.ContainsRune(err.Error(), 0x1b) {
+			t.Errorf("%s: %q, want %q", name, err, c.want)
 		}
 	}
 }
