@@ -154,7 +154,7 @@ VMRUN = $(CURDIR)/.cache/vmrun --smp 2 --memory 2g --disk $(CURDIR)/.cache/vmroo
 MATRIXFLAGS ?=
 
 .PHONY: vm
-vm: .cache/vmrun .cache/vmroot.img bin/sandboxd bin/sandboxd-container ## Run the tests of VMPACKAGES in a guest (VMFLAGS="--kernel 6.12 --as user", VMTEST="-run X")
+vm: .cache/vmrun .cache/vmroot.img bin/sandboxd bin/sandboxd-container bin/runsc ## Run the tests of VMPACKAGES in a guest (VMFLAGS="--kernel 6.12 --as user", VMTEST="-run X")
 	go test -count=1 -p 1 -timeout 40m -exec '$(VMRUN) --env SANDBOXD_MUST_WORK --env SANDBOXD_SLOW=4 $(VMFLAGS)' $(VMTEST) $(VMPACKAGES)
 
 .PHONY: vm-smoke
@@ -162,7 +162,7 @@ vm-smoke: .cache/vmrun bin/sandboxd bin/sandboxd-container ## Run in guests what
 	@MAKE='$(MAKE)' scripts/vm-smoke.sh -vmrun '$(VMRUN)' $(MATRIXFLAGS) smoke
 
 .PHONY: test-matrix
-test-matrix: .cache/vmrun .cache/vmroot.img bin/sandboxd bin/sandboxd-container ## Run all tests on all kernels and cgroup layouts, for hours, and write docs/vm-matrix.md
+test-matrix: .cache/vmrun .cache/vmroot.img bin/sandboxd bin/sandboxd-container bin/runsc ## Run all tests on all kernels and cgroup layouts, for hours, and write docs/vm-matrix.md
 	go run ./integration/matrix -vmrun '$(VMRUN)' -markdown docs/vm-matrix.md $(MATRIXFLAGS) all
 
 .PHONY: .cache/vmrun

@@ -40,6 +40,9 @@ func TestExamples(t *testing.T) {
 				if err := os.Mkdir(filepath.Join(dir, "data"), 0o755); err != nil {
 					t.Fatal(err)
 				}
+				if strings.Contains(line, "gvisor") || strings.Contains(line, "--isolation kernel") {
+					t.Setenv("PATH", filepath.Dir(hosttest.Runsc(t))+":"+os.Getenv("PATH"))
+				}
 				c := exec.Command("sh", "-c", line)
 				c.Dir = dir
 				out, err := c.CombinedOutput()

@@ -33,9 +33,6 @@ func in(r *spawn.Request) *spawn.Request {
 	q := *r
 	q.Host, q.Landlock, q.Notify, q.TimeNS, q.Inspect = nil, false, false, false, nil
 	q.Tasks, q.Cgroup, q.Netns, q.Guest = nil, nil, nil, nil
-	if n := len(r.Rlimits); n > 0 {
-		q.Rlimits = r.Rlimits[:n:n]
-	}
 	return &q
 }
 

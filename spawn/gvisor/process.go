@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -132,8 +133,7 @@ func (p *process) bootError(ctx context.Context, err error, g *guest, after []pl
 }
 
 func (p *process) Phases() []spawn.Phase {
-	all := append(p.before, p.Process.Phases()...)
-	return append(all[:len(all):len(all)], p.after...)
+	return slices.Concat(p.before, p.Process.Phases(), p.after)
 }
 
 // Signal goes to the init in the guest, which passes it on: no pidfd leads there.

@@ -117,7 +117,7 @@ func testExeOwnRoot(t *testing.T, s *suite) {
 			byFD(selfMemfd(t))(r)
 			r.Root = root
 		}, "x")
-		if out != "x heard memfd:exe <nil>\n" {
+		if out != "x heard memfd:exe <nil>\n" && !(s.foreign() && strings.HasPrefix(out, "x heard ") && strings.HasSuffix(out, " <nil>\n")) {
 			t.Errorf("%s: %q", kind, out)
 		}
 	}
