@@ -138,12 +138,13 @@ func (r *resolved) explainLimits(h *Host) []Limit {
 	pidsBy := group(cgroup.PIDs, "pids.max")
 	switch {
 	case r.foreign():
-		pidsBy = "its own kernel, which " + pidsBy + " holds to " + strconv.FormatInt(c.PIDs, 10) + " of the host's"
+		by := "cgroup v2"
+		if r.userKernel() {
+			by = "RLIMIT_NPROC"
+		}
+		pidsBy = by + " in its own kernel, which " + pidsBy + " holds to " + strconv.FormatInt(c.PIDs, 10) + " of the host's"
 	case c.PIDs == 0:
 		pidsBy = "RLIMIT_NPROC in the actor's user namespace"
-	}
-	if r.guest() {
-		pidsBy = "cgroup v2 of the guest's kernel, pids.max"
 	}
 	add("pids", strconv.FormatInt(have.PIDs, 10), want.PIDs > 0, have.PIDs == 0, pidsBy)
 	for _, l := range r.request.Rlimits {
