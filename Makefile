@@ -140,8 +140,8 @@ integration: bin/runsc ## Drive the finished program from outside, under a watch
 	go run ./integration/watchdog -timeout 60m -dump .cache/integration.dump -- go test -count=1 -timeout 0 ./integration/...
 
 .PHONY: conformance
-conformance: ## Run the behaviours of backends on each, and write docs/conformance.md
-	go run ./integration/conformance spawn/process spawn/native spawn/container > .cache/conformance.md
+conformance: bin/runsc ## Run the behaviours of backends on each, and write docs/conformance.md
+	go run ./integration/conformance spawn/process spawn/native spawn/container:root spawn/gvisor:root spawn/microvm:root spawn/wasm:root > .cache/conformance.md
 	mv .cache/conformance.md docs/conformance.md
 
 # What `make vm` runs, where, and with which flags of vmrun.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sandboxd/cmd/sandboxd/internal/bench"
+	"sandboxd/sandbox"
 )
 
 const benchUsage = `Usage: sandboxd bench [flags]
@@ -197,7 +198,7 @@ func (o *benchOptions) run(ctx context.Context, errs io.Writer, command string) 
 		}},
 		{"work", nil, func() error {
 			say("work in every backend")
-			places, skipped, err := bench.Works(ctx, w, self, []string{"process", "native", "container"}, max(o.rounds/10, 3))
+			places, skipped, err := bench.Works(ctx, w, self, sandbox.Backends(), max(o.rounds/10, 3))
 			table.Places, table.Skipped = places, append(table.Skipped, skipped...)
 			return err
 		}},
