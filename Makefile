@@ -17,6 +17,9 @@ VERSION ?= $(shell git describe --tags 2>/dev/null || echo devel)
 
 TOOLS := .cache/bin
 PACKAGES := $$(go list ./... | grep -v '^sandboxd/integration')
+# Backends whose every start takes long, and the rest.
+SLOW := ./spawn/gvisor ./spawn/microvm
+QUICK := $$(go list ./... | grep -Ev '^sandboxd/(integration|spawn/(gvisor|microvm))')
 # What `make test` and CI do, in this order.
 STAGES := setup build lint generate-check vet unit python race fuzz cross integration vm-smoke vuln
 
@@ -109,7 +112,12 @@ vet: ## Run go vet
 
 .PHONY: unit
 unit: bin/runsc ## Run the tests of the packages
-	go test -count=1 -timeout 40m $(PACKAGES)
+	go test -count=1 -timeout 40m $(QUICK)
+	go test -short -count=1 -timeout 40m $(SLOW)
+
+.PHONY: unit-slow
+unit-slow: bin/runsc ## Run all tests of the backends whose every start takes long
+	go test -count=1 -timeout 40m $(SLOW)
 
 # Debian's own Python is the one that python3-msgpack is for.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
@@ -119,9 +127,9 @@ python: ## Run the tests of sdk/python
 	cd sdk/python && timeout 10m $(PYTHON) -B -W error::ResourceWarning -m unittest
 
 .PHONY: race
-# Not the backends whose every start takes long: what is concurrent in them is native's.
+# Of the slow ones, what is concurrent is native's.
 race: ## Run them under the race detector, but for kills and what repeats as a user or with Python
-	CGO_ENABLED=1 go test -race -short -skip '^TestKill|^TestPython|AsUser$$' -count=1 -timeout 40m $$(go list ./... | grep -Ev '^sandboxd/(integration|spawn/(gvisor|microvm))')
+	CGO_ENABLED=1 go test -race -short -skip '^TestKill|^TestPython|AsUser$$' -count=1 -timeout 40m $(QUICK)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target FUZZTIME times, or for so long

@@ -58,7 +58,13 @@ var lacks = spawntest.Lacks{
 	spawntest.SharedKernel: "the program is on gVisor's kernel",
 }
 
-func TestConformance(t *testing.T) { spawntest.Run(t, newBackend, request, lacks) }
+func TestConformance(t *testing.T) {
+	if testing.Short() { // all of it takes minutes
+		spawntest.Only(t, newBackend, request, lacks, "ExitCode", "ForwardsSignals", "Stdio", "Facts", "NotFound", "KillTwice", "DaemonsEndWithKill", "PeerConnects")
+		return
+	}
+	spawntest.Run(t, newBackend, request, lacks)
+}
 
 // What every start takes works for an ordinary user as well; TestConformance as one would take as long again.
 func TestAsUser(t *testing.T) {

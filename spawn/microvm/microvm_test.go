@@ -99,7 +99,11 @@ var lacks = spawntest.Lacks{
 
 // A boot for each: what bytes, ids, limits, signals and ends must be.
 func TestConformance(t *testing.T) {
-	spawntest.Only(t, newBackend, request, lacks, "Stdio", "Facts", "SignalState", "ForwardsSignals", "KillTwice", "CloseTwice")
+	names := []string{"Stdio", "KillTwice", "Facts", "SignalState", "ForwardsSignals", "CloseTwice"}
+	if testing.Short() {
+		names = names[:2]
+	}
+	spawntest.Only(t, newBackend, request, lacks, names...)
 }
 
 func TestAsUser(t *testing.T) {
