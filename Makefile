@@ -153,7 +153,7 @@ conformance: bin/runsc ## Run the behaviours of backends on each, and write docs
 	mv .cache/conformance.md docs/conformance.md
 
 # What `make vm` runs, where, and with which flags of vmrun.
-VMPACKAGES ?= $$(go list ./... | grep -Ev '^sandboxd/(integration|vm|internal)')
+VMPACKAGES ?= $$(go list ./... | grep -Ev '^sandboxd/(integration|vm|internal|spawn/microvm)')
 VMFLAGS ?=
 VMTEST ?=
 

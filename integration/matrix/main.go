@@ -126,7 +126,7 @@ func (o *options) pick(all []row) ([]row, error) {
 }
 
 // testedPackages are those with tests that can run in a guest: the rest of
-// integration is tools and guests itself, and internal looks at the sources.
+// integration is tools and guests itself, as are machines, and internal looks at the sources.
 func testedPackages(ctx context.Context) ([]string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}", "./...").Output()
 	if err != nil {
@@ -135,7 +135,7 @@ func testedPackages(ctx context.Context) ([]string, error) {
 	var packages []string
 	for p := range strings.FieldsSeq(string(out)) {
 		p = strings.TrimPrefix(p, "sandboxd/")
-		if top, below, _ := strings.Cut(p, "/"); top != "vm" && top != "internal" && (top != "integration" || below == "" || below == "abuse") {
+		if top, below, _ := strings.Cut(p, "/"); top != "vm" && top != "internal" && p != "spawn/microvm" && (top != "integration" || below == "" || below == "abuse") {
 			packages = append(packages, p)
 		}
 	}
