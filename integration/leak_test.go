@@ -119,8 +119,10 @@ func inventory(t *testing.T, c *caller) map[string]string {
 	add("file", glob("/dev/shm", everything)...)
 	add("file", glob(filepath.Join(c.home, "tmp"), everything)...)
 	for _, dir := range []string{"/run/sandboxd", filepath.Join(c.home, "run")} {
-		// The state directory itself may stay, what is in it may not.
-		add("state", glob(dir, func(p string, d fs.DirEntry) bool { return d.Name() != "sandboxd" && !held(p) })...)
+		// The state directory itself may stay, and what is known of this boot; what else is in it may not.
+		add("state", glob(dir, func(p string, d fs.DirEntry) bool {
+			return d.Name() != "sandboxd" && !strings.HasPrefix(d.Name(), "works-") && !held(p)
+		})...)
 	}
 	return all
 }

@@ -62,8 +62,12 @@ func TestWASILimits(t *testing.T) {
 	const head = "\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00"
 	const start = "\x07\x0a\x01\x06_start\x00\x00"
 	const endless = head + start + "\x0a\x09\x01\x07\x00\x03\x40\x0c\x00\x0b\x0b"
-	// Eight tables of 8 M elements, which no limit on a module's memory counts.
-	tables := head + "\x04\x31\x08" + strings.Repeat("\x70\x00\x80\x80\x80\x04", 8) + start + "\x0a\x04\x01\x02\x00\x0b"
+	// Eight tables of 8 M elements, which no limit on a module's memory counts, filled with nothing, so that they are there.
+	fills := ""
+	for i := range 8 {
+		fills += "\x41\x00\xd0\x70\x41\x80\x80\x80\x04\xfc\x11" + string(rune(i))
+	}
+	tables := head + "\x04\x31\x08" + strings.Repeat("\x70\x00\x80\x80\x80\x04", 8) + start + "\x0a\x64\x01\x62\x00" + fills + "\x0b"
 	modules(t, func(t *testing.T, c *caller, dir string) {
 		for name, text := range map[string]string{"endless": endless, "tables": tables, "text": "hello", "program": "\x7fELF"} {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {

@@ -21,7 +21,7 @@ var children = []struct {
 }{
 	{"forks", "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass"},
 	{"deaf", "import signal, time\nfor s in range(1, 65):\n  try: signal.signal(s, signal.SIG_IGN)\n  except (OSError, ValueError): pass\nwhile True: time.sleep(1)"},
-	{"garbage", "import os, socket\ns = socket.socket(socket.AF_UNIX)\ns.connect(os.environ.get('SANDBOXD_PEER', '/run/sandboxd/peer.sock'))\ns.sendall(b'\\xff' * 100000)\ns.recv(1)"},
+	{"garbage", "import os, socket, time\ns = socket.socket(socket.AF_UNIX)\ns.connect(os.environ.get('SANDBOXD_PEER', '/run/sandboxd/peer.sock'))\ns.sendall(b'\\xff' * 100000)\ns.recv(1)\ntime.sleep(60)"},
 }
 
 func main() {
