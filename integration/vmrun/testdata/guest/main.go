@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -156,6 +157,7 @@ func overlay() error {
 }
 
 func pivot() error {
+	runtime.LockOSThread() // the namespace is this thread's
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return err
 	}
