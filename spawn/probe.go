@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,21 @@ import (
 
 // probeTimeout bounds one probe; a host that needs longer has another trouble.
 const probeTimeout = 10 * time.Second
+
+// ProbeRequest is the tiny actor of a Probe. As root it has host ids that no
+// lease reaches (package sandbox hands out those before), nor any other probe
+// of this process: they run beside each other, and actors never share ids. An
+// ordinary user's has none; a backend that takes some sets them.
+func ProbeRequest() *Request {
+	r := &Request{ID: "probe", Dir: "/", UID: 1000, GID: 1000, Hostname: "probe", Scratch: Scratch{Bytes: 1 << 20, Inodes: 64}}
+	if namespaces.Privileged() {
+		id := 1879048192 + 4096*32768 + 2*int(probes.Add(1)%1024)
+		r.Host = &HostIDs{InitUID: id, InitGID: id, UID: id + 1, GID: id + 1}
+	}
+	return r
+}
+
+var probes atomic.Int64
 
 // Try spawns a tiny actor with b as r says, waits for its handshake, kills it,
 // and sees it gone: a host can do what it has just done. r needs no program,

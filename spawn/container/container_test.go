@@ -88,7 +88,7 @@ func able(t testing.TB) {
 		return
 	}
 	if uids, _, err := namespaces.SubIDs(); err != nil || uids.Count == 0 {
-		t.Skipf("does not apply: an ordinary user without subordinate ids: %v", err)
+		hosttest.Lack(t, "subordinate ids of this user (%v)", err)
 	}
 }
 

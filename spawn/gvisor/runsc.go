@@ -135,19 +135,13 @@ func (b *Backend) Check(r *spawn.Request) error {
 	return nil
 }
 
-// probeID is another pair of the range that leases hand out (package sandbox), which no lease reaches.
-const probeID = 1879048192 + 4096*32768 + 4
-
 // Probe implements spawn.Backend: one actor with everything on. Where that
 // works, so does each part of what the outer actor has.
 func (b *Backend) Probe(ctx context.Context) spawn.Features {
 	if g, ok := errors.AsType[*spawn.Gate](b.Usable()); ok {
 		return spawn.Features{g.Feature: g}
 	}
-	r := &spawn.Request{ID: "probe", Dir: "/", UID: 1000, GID: 1000, Hostname: "probe", Scratch: spawn.Scratch{Bytes: 1 << 20, Inodes: 64}}
-	if os.Geteuid() == 0 {
-		r.Host = &spawn.HostIDs{InitUID: probeID, InitGID: probeID, UID: probeID + 1, GID: probeID + 1}
-	}
+	r := spawn.ProbeRequest()
 	err := spawn.Try(ctx, b, r)
 	if g, ok := errors.AsType[*spawn.Gate](err); ok {
 		return spawn.Features{g.Feature: g}

@@ -11,12 +11,8 @@ import (
 // works, so does each part; where not, the error names the part and the host's
 // reason is looked up.
 func (b *Backend) Probe(ctx context.Context) spawn.Features {
-	r := &spawn.Request{
-		ID: "probe", Dir: "/", UID: 1000, GID: 1000, Hostname: "probe", Alone: true, Scratch: spawn.Scratch{Bytes: 1 << 20, Inodes: 64},
-	}
-	if !b.rootless {
-		r.Host = &spawn.HostIDs{InitUID: probeID, InitGID: probeID, UID: probeID + 1, GID: probeID + 1}
-	}
+	r := spawn.ProbeRequest()
+	r.Alone = true
 	err := spawn.Try(ctx, b, r)
 	f := spawn.Namespaced(err)
 	if b.rootless && b.options.SubUIDs.Count == 0 {
@@ -37,6 +33,3 @@ func (b *Backend) Probe(ctx context.Context) spawn.Features {
 	}
 	return f
 }
-
-// probeID is the last pair of the range that leases hand out (package sandbox), which no lease reaches.
-const probeID = 1879048192 + 4096*32768

@@ -11,9 +11,6 @@ import (
 	"sandboxd/spawn/launcher"
 )
 
-// probeID is the last pair but two of the range that leases hand out (package sandbox), which no lease reaches.
-const probeID = 1879048192 + 4096*32768 + 4
-
 // endless is a module whose _start is one loop.
 const endless = "\x00asm\x01\x00\x00\x00" +
 	"\x01\x04\x01\x60\x00\x00" + // a type: no parameters, no results
@@ -48,10 +45,7 @@ func (b *Backend) try(ctx context.Context) error {
 		return err
 	}
 	defer module.Close()
-	r := &spawn.Request{ID: "probe-wasm", Dir: "/", UID: 1000, GID: 1000, Hostname: "probe", Scratch: spawn.Scratch{Bytes: 1 << 20, Inodes: 64}}
-	if os.Geteuid() == 0 {
-		r.Host = &spawn.HostIDs{InitUID: probeID, InitGID: probeID, UID: probeID + 1, GID: probeID + 1}
-	}
+	r := spawn.ProbeRequest()
 	return spawn.Try(ctx, trial{b, module}, r)
 }
 

@@ -139,7 +139,7 @@ func memory(name string, b []byte) (*os.File, error) {
 
 // deviceRules forbid the actor's cgroup v2, where it has one, all devices but the
 // stage's own: a second wall behind a user namespace that can make no device.
-// They take capabilities over the host.
+// An ordinary user can set none: they take CAP_BPF over the host.
 func deviceRules(j *job.Job, files []*os.File) error {
 	if j.Rootless || j.Cgroup < 0 || j.Cgroup >= len(files) {
 		return nil

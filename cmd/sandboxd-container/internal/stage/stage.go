@@ -202,9 +202,9 @@ func (s *Stage) lower(j *job.Job) (*os.File, error) {
 	return theirs(j, j.Root.Path, hidden, true)
 }
 
-// theirs is a tree of the host's, whose owner's files are the program's: by an
-// id-map, which an ordinary user may not make, and whose files they are then
-// the ids say that were asked for. As a layer it must be one file system.
+// theirs is a tree of the host's. As root its owner's files become the
+// program's by an id-map. An ordinary user may make none: there the program has
+// the owner's id itself, where it is to use them. A layer of an overlay must be one file system.
 func theirs(j *job.Job, p string, attrs uint64, layer bool) (*os.File, error) {
 	if j.Rootless {
 		if err := rootfs.Separable(p, layer); err != nil {

@@ -101,14 +101,14 @@ type done struct {
 // Place is what work costs in one place.
 type Place struct {
 	Name   string           `json:"name"`
-	Start  Stats            `json:"start"`        // of an actor, cold, by its report; of none where a peer's are
+	Start  Stats            `json:"start"`        // of an actor, cold, by its report; none for peers, which make no report
 	Memory int64            `json:"memory_bytes"` // charged to an idle actor at most, median; 0: not known
 	Ratios map[string]Ratio `json:"ratios"`       // by kind of work: its time to that without a sandbox
 }
 
 // Works has this same program do each kind of work in an actor of each backend,
-// in peers, and without a sandbox, in turn. All have the
-// root directory of the Workspace, and files in memory.
+// in peers, and without a sandbox, in turn. All have the root directory of the
+// Workspace, and files in memory.
 func Works(ctx context.Context, w *Workspace, self string, backends []string, rounds int) (places []Place, skipped []Skipped, err error) {
 	h, err := sandbox.Open(sandbox.Options{})
 	if err != nil {
@@ -120,12 +120,14 @@ func Works(ctx context.Context, w *Workspace, self string, backends []string, ro
 		return nil, nil, err
 	}
 	bare := worker{"bare", commandWork(program, "bench", WorkArg)}
-	all := []worker{bare}
+	all := []worker{
+		bare,
+		{"runc", (&oci{w: w, name: "runc"}).work},
+		{"bwrap", commandWork("bwrap", "--unshare-all", "--ro-bind", w.root(), "/", "--proc", "/proc", "--dev", "/dev", "--", "/"+workName, "bench", WorkArg)},
+	}
 	for _, b := range backends {
 		all = append(all, worker{b, actorWork(h, b, w.root())})
 	}
-	all = append(all, worker{"bwrap", commandWork("bwrap", "--unshare-all", "--ro-bind", w.root(), "/", "--proc", "/proc", "--dev", "/dev", "--", "/"+workName, "bench", WorkArg)})
-	all = append(all, worker{"runc", (&oci{w: w, name: "runc"}).work})
 	var able []worker
 	for _, p := range all {
 		if _, err := p.do(ctx, Idle); err != nil {
