@@ -40,7 +40,7 @@ func (h *Host) works(b spawn.Backend) error {
 
 // mark is the file that says of a backend that it worked, among the leases,
 // where nobody else may write; and what it says then: on which start of the
-// machine, by which program, with which helper. "": it is not to be known.
+// machine, by which program, made of which other files. "": it is not to be known.
 func (h *Host) mark(b spawn.Backend) (name, value string) {
 	if h.lease == nil {
 		return "", ""
@@ -51,12 +51,12 @@ func (h *Host) mark(b spawn.Backend) (name, value string) {
 	}
 	parts := []string{strings.TrimSpace(string(boot))}
 	programs := []string{"/proc/self/exe"}
-	if u, ok := b.(interface{ Program() (string, error) }); ok {
-		p, err := u.Program()
+	if made, ok := b.(interface{ Parts() ([]string, error) }); ok {
+		parts, err := made.Parts()
 		if err != nil {
 			return "", ""
 		}
-		programs = append(programs, p)
+		programs = append(programs, parts...)
 	}
 	for _, p := range programs {
 		var st unix.Stat_t

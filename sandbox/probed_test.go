@@ -29,6 +29,11 @@ func TestWorksOnce(t *testing.T) {
 		}
 	}()
 	_ = os.Remove(mark)
+	for _, b := range []string{"container", "gvisor", "microvm"} {
+		if _, ok := h.backends[b].(interface{ Parts() ([]string, error) }); !ok {
+			t.Errorf("of %s it is not known what it is made of", b)
+		}
+	}
 	look := func(why error, probes int) {
 		t.Helper()
 		b := &pretended{Backend: process, why: why}

@@ -131,7 +131,7 @@ func (b *Backend) explain(l *launcher.Launcher, err error) error {
 	if !errors.Is(err, launcher.ErrLost) {
 		return err
 	}
-	if name, no := b.Program(); no == nil && !b.launcher.Closed() && l != b.proved.Load() {
+	if name, no := b.helper(); no == nil && !b.launcher.Closed() && l != b.proved.Load() {
 		return helperGate(fmt.Errorf("%s ended at once, so it is no %s of this version: %w", name, job.Program, err))
 	}
 	return fmt.Errorf("container: the helper is gone: %w", err)

@@ -23,12 +23,18 @@ func (b *Backend) Usable() error {
 			Remedy: "install the package uidmap and add the user to /etc/subuid and /etc/subgid (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER), or use --backend native, which needs none",
 		}
 	}
-	_, err := b.Program()
+	_, err := b.helper()
 	return err
 }
 
-// Program is the path of the helper, of which it is known that it can be executed, no more.
-func (b *Backend) Program() (string, error) {
+// Parts are the files that it is made of besides the running program.
+func (b *Backend) Parts() ([]string, error) {
+	name, err := b.helper()
+	return []string{name}, err
+}
+
+// helper is the path of the helper program.
+func (b *Backend) helper() (string, error) {
 	name := b.options.Helper
 	if name == "" {
 		self, err := os.Executable()
@@ -62,7 +68,7 @@ func helperGate(err error) error {
 // each container, from a read-only view of its file that it makes itself: an
 // overlay, or where it cannot, a copy in memory, which takes longer.
 func (b *Backend) start() (*launcher.Launcher, error) {
-	name, err := b.Program()
+	name, err := b.helper()
 	if err != nil {
 		return nil, err
 	}

@@ -61,6 +61,12 @@ func gate(observed string) error {
 	}
 }
 
+// Parts are the files that it is made of besides the running program.
+func (b *Backend) Parts() ([]string, error) {
+	name, err := b.path()
+	return []string{name}, err
+}
+
 // find opens runsc and asks for its version.
 func (b *Backend) find(ctx context.Context) (*os.File, version, error) {
 	name, err := b.path()

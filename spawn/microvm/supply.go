@@ -51,6 +51,15 @@ func (b *Backend) Usable() error {
 	return err
 }
 
+// Parts are the files that it is made of besides the running program.
+func (b *Backend) Parts() ([]string, error) {
+	s, err := b.supply()
+	if err != nil {
+		return nil, err
+	}
+	return []string{s.program, s.qemuDir, s.image}, nil
+}
+
 func (b *Backend) supply() (*supply, error) {
 	s := &supply{Backend: b}
 	if runtime.GOARCH != "amd64" {
