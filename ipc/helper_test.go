@@ -61,11 +61,7 @@ func player(t testing.TB, role string, args ...string) *exec.Cmd {
 }
 
 // bounded is a context that turns a hang into a failure.
-func bounded(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), hosttest.Patience(30))
-	t.Cleanup(cancel)
-	return ctx
-}
+func bounded(t testing.TB) context.Context { return hosttest.Bounded(t, hosttest.Patience(30)) }
 
 // socketpair returns two connected descriptors, non-blocking as asked.
 func socketpair(t testing.TB, flags int) (int, int) {

@@ -1,8 +1,10 @@
 package hosttest
 
 import (
+	"context"
 	"os"
 	"strconv"
+	"testing"
 	"time"
 )
 
@@ -14,4 +16,11 @@ func Patience(seconds int) time.Duration {
 		seconds *= slow
 	}
 	return time.Duration(seconds) * time.Second
+}
+
+// Bounded is a context that turns a hang into a failure. It ends with the test.
+func Bounded(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
 }

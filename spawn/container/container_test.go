@@ -30,11 +30,7 @@ func TestMain(m *testing.M) { spawntest.Main(m, nil) }
 // deadline turns a hang into a failure.
 var deadline = hosttest.Patience(60)
 
-func bounded(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	t.Cleanup(cancel)
-	return ctx
-}
+func bounded(t testing.TB) context.Context { return hosttest.Bounded(t, deadline) }
 
 var built struct {
 	sync.Mutex
@@ -62,23 +58,19 @@ func newBackend(t testing.TB) spawn.Backend {
 	return container.New(o)
 }
 
-var requests atomic.Int64
+var (
+	requests = spawntest.Requests(2)
+	subIDs   atomic.Int64
+)
 
-// firstID is where the host ids of these tests begin.
-const firstID = 1879048192 + 1<<26
-
-// request is complete but for Argv and Stdio, with the walls down: what holds must hold without filters.
-func request(testing.TB) *spawn.Request {
-	n := int(requests.Add(1))
-	id := firstID + 2*(n%4096)
-	if os.Geteuid() != 0 {
-		id = 1 + 2*(n%4096)
+// request has subordinate ids where the caller is an ordinary user.
+func request(t testing.TB) *spawn.Request {
+	r := requests(t)
+	if r.Host == nil {
+		id := 1 + 2*int(subIDs.Add(1)%4096)
+		r.Host = &spawn.HostIDs{InitUID: id, InitGID: id, UID: id + 1, GID: id + 1}
 	}
-	return &spawn.Request{
-		ID: fmt.Sprint("actor-", n), Env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, Dir: "/", UID: 1000, GID: 1000,
-		Hostname: "conformance", Scratch: spawn.Scratch{Bytes: 8 << 20, Inodes: 512}, Umask: 0o022,
-		Host: &spawn.HostIDs{InitUID: id, InitGID: id, UID: id + 1, GID: id + 1},
-	}
+	return r
 }
 
 // able skips where it is the caller who cannot have a container.
@@ -160,16 +152,7 @@ func TestHelper(t *testing.T) {
 }
 
 // with is a request for argv without streams.
-func with(t testing.TB, argv ...string) *spawn.Request {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { null.Close() })
-	r := request(t)
-	r.Argv, r.Stdio = argv, [3]*os.File{null, null, null}
-	return r
-}
+func with(t testing.TB, argv ...string) *spawn.Request { return spawntest.With(t, request(t), argv...) }
 
 // libcontainer makes no cgroup and moves nobody: what has none of ours stays in
 // the supervisor's, and what has one is in it before its program runs.

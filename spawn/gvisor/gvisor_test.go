@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"sandboxd/internal/hosttest"
@@ -21,34 +20,13 @@ func TestMain(m *testing.M) { spawntest.Main(m, nil) }
 // deadline turns a hang into a failure.
 var deadline = hosttest.Patience(60)
 
-func bounded(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	t.Cleanup(cancel)
-	return ctx
-}
+func bounded(t testing.TB) context.Context { return hosttest.Bounded(t, deadline) }
 
 func newBackend(t testing.TB) spawn.Backend {
 	return gvisor.New(gvisor.Options{Runsc: hosttest.Runsc(t)})
 }
 
-var requests atomic.Int64
-
-// firstID is where the host ids of these tests begin.
-const firstID = 1879048192 + 1<<26 + 1<<20
-
-// request is complete but for Argv and Stdio, with the walls down: what holds must hold without filters.
-func request(testing.TB) *spawn.Request {
-	n := int(requests.Add(1))
-	id := firstID + 2*(n%4096)
-	r := &spawn.Request{
-		ID: fmt.Sprint("actor-", n), Env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, Dir: "/", UID: 1000, GID: 1000,
-		Hostname: "conformance", Scratch: spawn.Scratch{Bytes: 8 << 20, Inodes: 512}, Umask: 0o022,
-	}
-	if os.Geteuid() == 0 {
-		r.Host = &spawn.HostIDs{InitUID: id, InitGID: id, UID: id + 1, GID: id + 1}
-	}
-	return r
-}
+var request = spawntest.Requests(3)
 
 var lacks = spawntest.Lacks{
 	spawntest.Terminal: "no terminal leads into gVisor from here",
@@ -126,16 +104,7 @@ func TestRefused(t *testing.T) {
 }
 
 // with is a request for argv without streams.
-func with(t testing.TB, argv ...string) *spawn.Request {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { null.Close() })
-	r := request(t)
-	r.Argv, r.Stdio = argv, [3]*os.File{null, null, null}
-	return r
-}
+func with(t testing.TB, argv ...string) *spawn.Request { return spawntest.With(t, request(t), argv...) }
 
 // The program is on gVisor's kernel, which has the name and the files of the Request, and of
 // runsc's own neither the configuration nor the way to its control socket.

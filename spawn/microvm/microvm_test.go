@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -38,11 +36,7 @@ const (
 // deadline turns a hang into a failure: a boot takes seconds, on a busy machine a minute.
 var deadline = hosttest.Patience(300)
 
-func bounded(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	t.Cleanup(cancel)
-	return ctx
-}
+func bounded(t testing.TB) context.Context { return hosttest.Bounded(t, deadline) }
 
 var parts struct {
 	sync.Mutex
@@ -74,21 +68,12 @@ func newBackend(t testing.TB) spawn.Backend {
 	return microvm.New(microvm.Options{Program: parts.program})
 }
 
-var requests atomic.Int64
+var requests = spawntest.Requests(4)
 
-// firstID is where the host ids of these tests begin.
-const firstID = 1879048192 + 1<<26 + 1<<14
-
-// request is complete but for Argv and Stdio.
-func request(testing.TB) *spawn.Request {
-	n := int(requests.Add(1))
-	r := &spawn.Request{
-		ID: fmt.Sprint("actor-", n), Env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, Dir: "/", UID: 1000, GID: 1000,
-		Hostname: "conformance", Scratch: spawn.Scratch{Bytes: 8 << 20, Inodes: 512}, Umask: 0o022, Memory: 384 << 20,
-	}
-	if id := firstID + 2*(n%4096); os.Geteuid() == 0 {
-		r.Host = &spawn.HostIDs{InitUID: id, InitGID: id, UID: id + 1, GID: id + 1}
-	}
+// request has as little memory as the tests need.
+func request(t testing.TB) *spawn.Request {
+	r := requests(t)
+	r.Memory = 384 << 20
 	return r
 }
 

@@ -1,9 +1,7 @@
 package process_test
 
 import (
-	"fmt"
 	"os"
-	"sync/atomic"
 	"testing"
 
 	"sandboxd/spawn"
@@ -19,20 +17,15 @@ var lacks = spawntest.Lacks{
 	spawntest.Hidden: "without namespaces the program sees the host's processes",
 }
 
-var requests atomic.Int64
+var requests = spawntest.Requests(1)
 
-// firstID is where the host ids of these tests begin.
-const firstID = 1879048192 + 1<<25
-
-// request is complete but for Argv and Stdio.
+// request has a private directory instead of a root of its own.
 func request(t testing.TB) *spawn.Request {
-	n := int(requests.Add(1))
-	r := &spawn.Request{ID: fmt.Sprint("actor-", n), Env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, Dir: "/", Umask: 0o022}
+	r := requests(t)
+	r.UID, r.GID, r.Hostname, r.Scratch = 0, 0, "", spawn.Scratch{}
 	r.Private = spawntest.Dir(t)
-	if os.Geteuid() == 0 {
-		id := firstID + 2*(n%4096)
-		r.Host = &spawn.HostIDs{InitUID: id, InitGID: id, UID: id + 1, GID: id + 1}
-		if err := os.Chown(r.Private, id+1, id+1); err != nil {
+	if r.Host != nil {
+		if err := os.Chown(r.Private, r.Host.UID, r.Host.GID); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -216,11 +216,7 @@ func (s *suite) open(t testing.TB) spawn.Backend {
 }
 
 // bounded is a context that turns a hang into a failure.
-func bounded(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	t.Cleanup(cancel)
-	return ctx
-}
+func bounded(t testing.TB) context.Context { return hosttest.Bounded(t, deadline) }
 
 // program is an actor and the other ends of its streams.
 type program struct {

@@ -3,12 +3,10 @@ package wasm_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -26,11 +24,7 @@ func TestMain(m *testing.M) { spawntest.Main(m, nil) }
 // deadline turns a hang into a failure.
 var deadline = hosttest.Patience(300)
 
-func bounded(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), deadline)
-	t.Cleanup(cancel)
-	return ctx
-}
+func bounded(t testing.TB) context.Context { return hosttest.Bounded(t, deadline) }
 
 // given is what the tests need, made once.
 var given struct {
@@ -77,24 +71,13 @@ func reopen(worker, cache string) spawn.Backend {
 	return wasm.New(native.New(native.Options{}), wasm.Options{Worker: worker, Cache: cache})
 }
 
-var requests atomic.Int64
+var requests = spawntest.Requests(5)
 
-// firstID is where the host ids of these tests begin.
-const firstID = 1879048192 + 1<<26 + 1<<24
-
-// request is complete but for Argv and Stdio, with the walls down: what holds must hold without filters.
+// request has a root in which the suite's programs are modules, and room to compile them.
 func request(t testing.TB) *spawn.Request {
 	_, root := prepare(t)
-	n := int(requests.Add(1))
-	r := &spawn.Request{
-		ID: fmt.Sprint("actor-", n), Env: []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, Dir: "/", UID: 1000, GID: 1000,
-		Root:     rootfs.Source{Kind: rootfs.Dir, Path: root},
-		Hostname: "conformance", Scratch: spawn.Scratch{Bytes: 16 << 20, Inodes: 512}, Umask: 0o022,
-	}
-	if os.Geteuid() == 0 {
-		id := firstID + 2*(n%4096)
-		r.Host = &spawn.HostIDs{InitUID: id, InitGID: id, UID: id + 1, GID: id + 1}
-	}
+	r := requests(t)
+	r.Root, r.Scratch.Bytes = rootfs.Source{Kind: rootfs.Dir, Path: root}, 16<<20
 	return r
 }
 
