@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // The handshake, in the order of the functions below:
@@ -23,6 +24,7 @@ import (
 //	             ◀──────────────── Confined ───── program's process, where a listener is handed over
 //	             ───────────────── Proceed ─────▶ exec
 //	             ◀──────────────── Ready ──────── or Failed{step, index, errno}
+//	LastExit     ◀──────────────── Exit ───────── once the program has ended
 //
 // The messages and their bytes are in message.go. Every call ends with its
 // ctx, and at once when the Conn or Listener is closed. A peer that dies ends
@@ -160,4 +162,21 @@ func failed(f Frame) error {
 		return err
 	}
 	return &StepError{Step: m.Step, Index: m.Index, Errno: syscall.Errno(m.Errno)}
+}
+
+// LastExit is what the init said of its program's end before it died itself: that
+// still lies in the socket, so it waits a second at most. False: the init said nothing.
+func LastExit(c *Conn) (syscall.WaitStatus, bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	f, err := c.Recv(ctx, 0)
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	var m Exit
+	if m.UnmarshalBinary(f.Body) != nil {
+		return 0, false
+	}
+	return m.Status, true
 }

@@ -345,15 +345,8 @@ func (a *actor) Wait(ctx context.Context) (Exit, error) {
 			Status: e.Status, MaxRSS: e.MaxRSSBytes, ReadBytes: e.ReadBytes, WrittenBytes: e.WrittenBytes,
 			User: time.Duration(e.UserUS) * time.Microsecond, System: time.Duration(e.SystemUS) * time.Microsecond,
 		}
-		// What the init said before it died still lies in the socket.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if f, err := a.conn.Recv(ctx, 0); err == nil {
-			var m ipc.Exit
-			if m.UnmarshalBinary(f.Body) == nil {
-				a.exit.Status, a.exit.Reported = m.Status, true
-			}
-			f.Close()
+		if status, ok := ipc.LastExit(a.conn); ok {
+			a.exit.Status, a.exit.Reported = status, true
 		}
 	})
 	return a.exit, a.lost

@@ -3,11 +3,7 @@ package hosttest
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // Container is the path of the helper of the container backend: what
@@ -17,26 +13,10 @@ func Container(t testing.TB) string {
 	if name := os.Getenv("SANDBOXD_CONTAINER"); name != "" {
 		return name
 	}
-	_, self, _, _ := runtime.Caller(0)
-	root := filepath.Dir(filepath.Dir(filepath.Dir(self)))
-	name := filepath.Join(root, ".cache", "sandboxd-container")
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	lock, err := os.OpenFile(name+".lock", os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Close()
-	for err := error(unix.EINTR); err == unix.EINTR; { // packages are tested at once
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
-	}
 	if _, err := exec.LookPath("gcc"); err != nil {
-		Lack(t, "a C compiler, which %s takes: %v", name, err)
+		Lack(t, "a C compiler, which the helper of the container backend takes: %v", err)
 	}
-	cmd := exec.CommandContext(t.Context(), "make", "--no-print-directory", "-C", root, "CONTAINER="+name, name)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", cmd, err, out)
-	}
-	return name
+	return built(t, "sandboxd-container", func(file string) *exec.Cmd {
+		return exec.CommandContext(t.Context(), "make", "--no-print-directory", "-C", repository(), "CONTAINER="+file, file)
+	})
 }

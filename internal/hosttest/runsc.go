@@ -3,7 +3,6 @@ package hosttest
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 )
 
@@ -14,8 +13,7 @@ func Runsc(t testing.TB) string {
 	if name := os.Getenv("SANDBOXD_RUNSC"); name != "" {
 		return name
 	}
-	_, self, _, _ := runtime.Caller(0)
-	name := filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(self))), "bin", "runsc")
+	name := filepath.Join(repository(), "bin", "runsc")
 	if _, err := os.Stat(name); err != nil {
 		Lack(t, "runsc: %v (make bin/runsc)", err)
 	}

@@ -1,10 +1,7 @@
 package hosttest
 
 import (
-	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"testing"
 )
 
@@ -12,12 +9,7 @@ import (
 // dir: what the backend microvm is made of.
 func Sandboxd(t testing.TB, dir string) string {
 	t.Helper()
-	_, self, _, _ := runtime.Caller(0)
 	name := filepath.Join(dir, "sandboxd")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", name, "./cmd/sandboxd")
-	cmd.Dir, cmd.Env = filepath.Dir(filepath.Dir(filepath.Dir(self))), append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", cmd, err, out)
-	}
+	runBuild(t, goBuild(t, name, "./cmd/sandboxd", "CGO_ENABLED=0", "GOFLAGS="))
 	return name
 }

@@ -175,14 +175,8 @@ func (p *process) Wait(ctx context.Context) (spawn.Exit, error) {
 		if p.conn == nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if f, err := p.conn.Recv(ctx, 0); err == nil {
-			var m ipc.Exit
-			if m.UnmarshalBinary(f.Body) == nil {
-				p.exit.Status, p.exit.Reported = m.Status, true
-			}
-			f.Close()
+		if status, ok := ipc.LastExit(p.conn); ok {
+			p.exit.Status, p.exit.Reported = status, true
 		}
 	})
 	return p.exit, nil
