@@ -83,6 +83,10 @@ type Options struct {
 	// "microvm" runs beside QEMU and in its guests. "": the file of that name beside
 	// the running program.
 	VMHelper string
+	// VMKernel is the path of the bzImage, with 9p and virtio, that guests of
+	// "microvm" have; "": the one that `sandboxd vm fetch` got. VMModules is the
+	// directory of its modules; "": /lib/modules/RELEASE.
+	VMKernel, VMModules string
 }
 
 // Open takes a lease, removes what dead supervisors left behind, and looks at
@@ -132,7 +136,7 @@ func backends(sub native.Options, o Options) map[string]spawn.Backend {
 		"container": container.New(container.Options{Helper: o.ContainerHelper, SubUIDs: sub.SubUIDs, SubGIDs: sub.SubGIDs}),
 		"wasm":      wasm.New(native.New(sub), wasm.Options{Worker: o.WasmWorker, Cache: o.WasmCache}),
 		"gvisor":    gvisor.New(gvisor.Options{Runsc: o.Runsc, Outer: sub}),
-		"microvm":   microvm.New(microvm.Options{Native: sub, Program: o.VMHelper}),
+		"microvm":   microvm.New(microvm.Options{Native: sub, Program: o.VMHelper, Kernel: o.VMKernel, Modules: o.VMModules}),
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -126,11 +128,39 @@ func Program(r *Request) ([]plan.Step, error) {
 
 // image refuses what execveat(2) could not execute, where it can be read.
 func image(f *os.File) error {
-	var head [2]byte
-	if n, _ := f.ReadAt(head[:], 0); n == len(head) && string(head[:]) == "#!" {
+	if script(f) {
 		return fmt.Errorf("program %s is a script: its interpreter could not open it, for a program does not get its own descriptor; execute the interpreter", f.Name())
 	}
 	return nil
+}
+
+func script(f *os.File) bool {
+	var head [2]byte
+	n, _ := f.ReadAt(head[:], 0)
+	return n == len(head) && string(head[:]) == "#!"
+}
+
+// OpenExe opens r.Exe for reading, for a kernel that cannot execute a file of
+// ours: r.Exe may be open by name only (O_PATH). It refuses what execveat(2)
+// would, and with the same errno. The caller closes the file.
+func OpenExe(r *Request) (*os.File, error) {
+	refuse := func(errno syscall.Errno) error {
+		return &StepError{Step: plan.ExecFD, Object: fmt.Sprintf("exec %q by its descriptor", r.Argv[0]), Errno: errno}
+	}
+	f, err := os.Open("/proc/self/fd/" + strconv.Itoa(int(r.Exe.Fd())))
+	if err != nil {
+		return nil, fmt.Errorf("program %s: %w", r.Exe.Name(), err)
+	}
+	if st, serr := f.Stat(); serr != nil || !st.Mode().IsRegular() {
+		err = refuse(syscall.EACCES)
+	} else if script(f) {
+		err = refuse(syscall.ENOENT) // its interpreter could not open it
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // Files are the descriptors of r, in the order in which they travel: stdio

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -31,6 +32,10 @@ func TestArgs(t *testing.T) {
 	if args = c.args(); args[slices.Index(args, "-accel")+1] != "kvm" || args[slices.Index(args, "-cpu")+1] != "host" {
 		t.Errorf("with KVM: %q", args)
 	}
+	c.Device = os.Stdin
+	if all = strings.Join(c.args(), " "); !strings.Contains(all, "kvm,device=/dev/fdset/1") || !strings.HasSuffix(all, "-add-fd set=1,fd=9") {
+		t.Errorf("with KVM by descriptor: %s", all)
+	}
 }
 
 func TestStartRefuses(t *testing.T) {
@@ -46,6 +51,29 @@ func TestStartRefuses(t *testing.T) {
 	} {
 		if m, err := Start(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, %v: want %q", m, err, want)
+		}
+	}
+}
+
+// The header says the release, as uname has it.
+func TestRelease(t *testing.T) {
+	image := make([]byte, 0x1000)
+	copy(image[0x202:], "HdrS")
+	image[0x20e], image[0x20f] = 0x80, 0x05
+	for text, want := range map[string]string{
+		"6.1.0-50-amd64 (builder@host) #1 SMP\x00rest": "6.1.0-50-amd64",
+		"7.3\x00":       "7.3",
+		"\x00":          "",
+		"../../etc (x)": "",
+	} {
+		clear(image[0x780:])
+		copy(image[0x780:], text)
+		name := filepath.Join(t.TempDir(), "image")
+		if err := os.WriteFile(name, image, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Release(name); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}
 }

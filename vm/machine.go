@@ -19,6 +19,7 @@
 package vm
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -67,6 +68,9 @@ type Config struct {
 	Network bool
 	// KVM uses the hardware; see KVM the function. Without it the guest is emulated.
 	KVM bool
+	// Device is /dev/kvm, open, for a QEMU that cannot open it itself. It stays the
+	// caller's. Nil: QEMU opens it.
+	Device *os.File
 	// Console receives what the guest's kernel and init say (ttyS0), written by one
 	// goroutine that has ended when Wait returns; nil throws it away.
 	Console io.Writer
@@ -100,7 +104,7 @@ func Start(c Config) (*Machine, error) {
 	if len(c.QEMU) == 0 || c.Kernel == "" || c.Initrd == nil {
 		return nil, errors.New("vm: a guest needs QEMU, a kernel and an initramfs")
 	}
-	if err := readable(c.Kernel); err != nil {
+	if _, err := Release(c.Kernel); err != nil { // early and plainly what QEMU would say late
 		return nil, err
 	}
 	m := &Machine{done: make(chan struct{})}
@@ -122,6 +126,9 @@ func Start(c Config) (*Machine, error) {
 		ours, theirs = append(ours, a), append(theirs, b)
 	}
 	give = append(give, theirs...)
+	if c.Device != nil {
+		give = append(give, c.Device)
+	}
 	args := append(c.QEMU[1:len(c.QEMU):len(c.QEMU)], c.args()...)
 	m.cmd = exec.Command(c.QEMU[0], args...)
 	m.cmd.ExtraFiles = give
@@ -176,6 +183,9 @@ func (c *Config) args() []string {
 	}
 	if c.KVM {
 		accel, cpu = "kvm", "host"
+		if c.Device != nil {
+			accel += ",device=/dev/fdset/1"
+		}
 	}
 	a := []string{
 		"-M", "q35", "-accel", accel, "-cpu", cpu,
@@ -220,6 +230,9 @@ func (c *Config) args() []string {
 	}
 	if c.Network {
 		a = append(a, "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
+	}
+	if c.Device != nil {
+		a = append(a, "-add-fd", "set=1,fd="+next())
 	}
 	return a
 }
@@ -274,19 +287,25 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// readable says early and plainly what QEMU would say late.
-func readable(kernel string) error {
+// Release is what uname -r says in a guest with this kernel: a bzImage, of
+// which it reads the header (Documentation/arch/x86/boot.rst).
+func Release(kernel string) (string, error) {
 	f, err := os.Open(kernel)
 	if err != nil {
-		return fmt.Errorf("vm: kernel: %w", err)
+		return "", fmt.Errorf("vm: kernel: %w", err)
 	}
 	defer f.Close()
-	// The boot protocol's magic (Documentation/arch/x86/boot.rst).
-	var magic [4]byte
-	if _, err := f.ReadAt(magic[:], 0x202); err != nil || string(magic[:]) != "HdrS" {
-		return fmt.Errorf("vm: %s is no x86 kernel image (bzImage); an uncompressed vmlinux does not boot", kernel)
+	var head [16]byte
+	if _, err := f.ReadAt(head[:], 0x202); err != nil || string(head[:4]) != "HdrS" {
+		return "", fmt.Errorf("vm: %s is no x86 kernel image (bzImage); an uncompressed vmlinux does not boot", kernel)
 	}
-	return nil
+	text := make([]byte, 256)
+	n, _ := f.ReadAt(text, 0x200+int64(binary.LittleEndian.Uint16(head[12:])))
+	release, _, _ := strings.Cut(string(text[:n]), " ")
+	if release, _, _ = strings.Cut(release, "\x00"); release == "" || strings.ContainsAny(release, "/\n") {
+		return "", fmt.Errorf("vm: %s does not say its release", kernel)
+	}
+	return release, nil
 }
 
 // tail keeps the last bytes written to it, for one writer at a time.

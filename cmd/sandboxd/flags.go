@@ -20,6 +20,8 @@ type runOptions struct {
 	helper   string // of the container backend
 	worker   string // of the wasm backend
 	runsc    string // of the gvisor backend
+	kernel   string // of the microvm backend
+	modules  string // likewise
 	report   string
 	file     *os.File // where the report goes
 	json     bool
@@ -70,6 +72,8 @@ Walls
   --container-helper FILE  sandboxd-container, if it is not beside sandboxd
   --runsc FILE          gVisor's runsc, if it is neither beside sandboxd nor in PATH
   --wasm-worker FILE    sandboxd-wasm, if it is not beside sandboxd
+  --vm-kernel FILE      a bzImage for microvm (default: what sandboxd vm fetch got)
+  --vm-modules DIR      its modules (default: /lib/modules/RELEASE)
   --seccomp default|kill  a forbidden system call fails with EPERM, or ends the program
   --best-effort         run without what this host cannot enforce; the report lists it
 
@@ -202,6 +206,8 @@ func (o *runOptions) flags(verb string) *flag.FlagSet {
 	f.Func("container-helper", "", word(&o.helper))
 	f.Func("wasm-worker", "", word(&o.worker))
 	f.Func("runsc", "", word(&o.runsc))
+	f.Func("vm-kernel", "", word(&o.kernel))
+	f.Func("vm-modules", "", word(&o.modules))
 	f.Func("seccomp", "", func(v string) error {
 		if v != "default" && v != "kill" {
 			return fmt.Errorf("%q is neither default nor kill", v)

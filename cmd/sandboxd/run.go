@@ -48,7 +48,7 @@ func run(args []string, in io.Reader, out, errs io.Writer) int {
 
 // options are the Host's. Compiled modules are kept where the user keeps such things, if there is a home.
 func (o *runOptions) options(hold <-chan struct{}) sandbox.Options {
-	h := sandbox.Options{Only: &o.spec, Hold: hold, ContainerHelper: o.helper, Runsc: o.runsc, WasmWorker: o.worker}
+	h := sandbox.Options{Only: &o.spec, Hold: hold, ContainerHelper: o.helper, Runsc: o.runsc, WasmWorker: o.worker, VMKernel: o.kernel, VMModules: o.modules}
 	if o.spec.Backend == "wasm" {
 		if dir, err := os.UserCacheDir(); err == nil {
 			h.WasmCache = filepath.Join(dir, "sandboxd", "wasm")

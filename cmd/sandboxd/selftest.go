@@ -19,7 +19,8 @@ Attacks the sandboxes of this host from inside, by some two hundred programs tha
 are all in this binary, and compares what happens with what each backend is
 declared to do. What they are, and what is declared: docs/abuse.md.
 
-  --backend LIST  backends to attack (default: all that work here)
+  --backend LIST  backends to attack (default: all that work here but microvm,
+                  which takes half an hour)
   --only LIST     classes or cases, such as network,filesystem/chroot
   --control       also run each attack without the wall, to show that it can
                   succeed: in throw-away namespaces, or in a sandbox opened by an

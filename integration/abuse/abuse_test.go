@@ -16,7 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sandboxd/internal/hosttest"
+	"sandboxd/spawn/microvm"
 	"sandboxd/spawn/spawntest"
+	"sandboxd/vm/debian"
 )
 
 // matrix is what of `sandboxd selftest --json` this looks at.
@@ -89,6 +91,9 @@ func selftest(t *testing.T, uid int, args ...string) *matrix {
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home, "TMPDIR=" + home, "LANG=C.UTF-8"}
 	if uid != 0 {
 		cmd.Env = append(cmd.Env, "XDG_RUNTIME_DIR="+home)
+	}
+	if cache, err := debian.DefaultCache(); err == nil {
+		cmd.Env = append(cmd.Env, "SANDBOXD_VM_CACHE="+cache.Dir)
 	}
 	if uid != os.Geteuid() {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
@@ -172,6 +177,20 @@ func TestAsRoot(t *testing.T) {
 	}
 	if unshown != nil {
 		hosttest.Lack(t, "what some attacks need outside of a sandbox: %s", strings.Join(unshown, "; "))
+	}
+}
+
+// A machine takes seconds to start, so that `sandboxd selftest --backend microvm` takes half an hour:
+// these are what a guest, its kernel and the host beside it each stop.
+func TestMachine(t *testing.T) {
+	spawntest.Root(t)
+	hosttest.NotInGuest(t, "a machine, which would be one in a machine")
+	if err := microvm.Fetch(t.Context(), t.Output()); err != nil {
+		hosttest.Lack(t, "QEMU and a kernel for guests: %v", err)
+	}
+	m := selftest(t, 0, "--backend", "microvm", "--only", "kernel/bpf-map,leak/paths,setup/proc-symlink,handshake/half-frame,resource/memory")
+	if len(m.Cases) != 5 || len(m.Cases[0].Cells) != 1 {
+		t.Errorf("%+v", m)
 	}
 }
 

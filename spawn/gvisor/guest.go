@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -63,27 +62,16 @@ func (g *guest) memory(name string, b []byte) (*os.File, error) {
 	return f, err
 }
 
-// image opens r.Exe for reading: gVisor imports nothing that is not a file, nor one that is only named (O_PATH).
+// image opens r.Exe for reading: gVisor imports nothing that is not a file, nor one that is only named.
 func (g *guest) image(r *spawn.Request) error {
 	if r.Exe == nil {
 		return nil
 	}
-	refuse := func(errno unix.Errno) error {
-		return &spawn.StepError{Step: plan.ExecFD, Object: fmt.Sprintf("exec %q by its descriptor", r.Argv[0]), Errno: errno}
-	}
-	f, err := os.Open("/proc/self/fd/" + strconv.Itoa(int(r.Exe.Fd())))
+	f, err := spawn.OpenExe(r)
 	if err != nil {
-		return fmt.Errorf("program %s: %w", r.Exe.Name(), err)
+		return err
 	}
-	g.files = append(g.files, f)
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return refuse(unix.EACCES)
-	}
-	var head [2]byte
-	if n, _ := f.ReadAt(head[:], 0); n == len(head) && string(head[:]) == "#!" {
-		return refuse(unix.ENOENT) // as execveat(2): its interpreter could not open it
-	}
-	r.Exe = f
+	g.files, r.Exe = append(g.files, f), f
 	return nil
 }
 

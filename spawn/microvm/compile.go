@@ -57,8 +57,6 @@ func (b *Backend) Check(r *spawn.Request) error {
 		return no(spawn.Terminal, "programs of the microvm backend have no terminal yet", "run without --tty, or use --backend native")
 	case r.Notify:
 		return no(spawn.Filter, "what seccomp forbids in a guest is refused there, and not told to the host", "use --seccomp default, or --backend native")
-	case r.Exe != nil:
-		return no("exe", "a program of the microvm backend is named by its path in the root, not given by a descriptor", "mount the program and name its path, or use --backend native")
 	case r.Memory > 0 && r.Memory < overhead+leastGuest:
 		return no("memory", fmt.Sprintf("a limit of %d MiB is less than the %d MiB that a guest's kernel, QEMU and its monitor take", r.Memory>>20, (overhead+leastGuest)>>20),
 			fmt.Sprintf("raise --memory to %dm, or use --backend native", (overhead+leastGuest)>>20))
@@ -102,7 +100,7 @@ func (s *supply) outer(r *spawn.Request) (*spawn.Request, error) {
 
 func mountAt(i int) string { return atMounts + "/" + strconv.Itoa(i) + "/at" }
 
-// job is what the monitor makes of r.
+// job is what the monitor makes of r, whose Exe it reads.
 func (s *supply) job(r *spawn.Request) *job {
 	j := &job{Modules: atModules, Guest: s.options.GuestArgs, Run: run{
 		Peer: r.Peer, PIDs: r.PIDs, Argv: texts(r.Argv), Env: texts(r.Env), Dir: text(r.Dir), UID: r.UID, GID: r.GID,
@@ -177,9 +175,33 @@ func processors(r *spawn.Request) int {
 	return max(n, 1)
 }
 
-// config is the machine with what the monitor opens itself.
+// program makes exe the guest's program. Its copies are QEMU's, the guest's loader's and the guest's own.
+func (j *job) program(exe *os.File) error {
+	st, err := exe.Stat()
+	if err != nil {
+		return err
+	}
+	if need := leastGuest + 3*st.Size(); j.Machine.Memory < need {
+		limit := (need + overhead + 1<<20 - 1) >> 20
+		return &spawn.Gate{
+			Feature:  "memory",
+			Observed: fmt.Sprintf("unsupported: a guest with %d MiB has no room for a program of %d MiB that is given by descriptor", j.Machine.Memory>>20, st.Size()>>20),
+			Remedy:   fmt.Sprintf("raise --memory to %dm, mount the program and name its path, or use --backend native", limit),
+		}
+	}
+	j.Run.Exe = 0o444
+	if st.Mode()&0o111 != 0 {
+		j.Run.Exe = 0o555
+	}
+	return nil
+}
+
+// config is the machine with what the monitor has open.
 func (j *job) config(initrd *os.File, console *tail) vm.Config {
 	c := j.Machine
 	c.Initrd, c.Console = initrd, console
+	if c.KVM {
+		c.Device = os.NewFile(spawn.GuestFD, "/dev/kvm")
+	}
 	return c
 }

@@ -22,10 +22,17 @@ func (b *Backend) Explain(r *spawn.Request) ([]plan.Section, error) {
 	if err != nil {
 		return nil, err
 	}
+	device, why := b.kvm()
+	if device != nil {
+		device.Close()
+	}
 	c := s.job(r).config(nil, nil)
+	if c.KVM = device != nil; c.KVM {
+		c.Device = device // whose number is not shown
+	}
 	line := strings.Join(c.Command(), " ")
 	return append(sections,
-		plan.Section{Name: "machine", Runs: "by the program of that actor, sandboxd's monitor, whose exec stands above: " + s.machine() + ": " + line, Steps: []plan.Step{}},
+		plan.Section{Name: "machine", Runs: "by the program of that actor, sandboxd's monitor, whose exec stands above: " + s.machine(why) + ": " + line, Steps: []plan.Step{}},
 		plan.Section{Name: "guest", Runs: "by sandboxd as process 1 of the guest: mounts what is shared by 9p, makes a cgroup, and runs the program as the backend native does, on the guest's kernel", Steps: []plan.Step{}},
 	), nil
 }

@@ -29,9 +29,12 @@ import (
 // self-tests, a keyboard, the clock's doubts of itself, walls that native does not use.
 var kernelWords = []string{"cryptomgr.notests", "i8042.noaux", "i8042.nokbd", "tsc=reliable", "no_timer_check", "random.trust_cpu=on", "lsm=landlock,yama"}
 
-func packInto(f *os.File, j *job) error {
+func packInto(f *os.File, j *job, exe *os.File) error {
 	w := initramfs.NewWriter(f)
 	guest.AddInit(w, "/proc/self/exe")
+	if j.Run.Exe != 0 {
+		w.Add(initramfs.File{Path: exeFile, Mode: j.Run.Exe, Source: "/proc/self/fd/" + strconv.Itoa(int(exe.Fd()))})
+	}
 	var err error
 	if j.Run.Modules, err = guest.AddModules(w, j.Modules, modules...); err != nil {
 		return err
@@ -114,6 +117,12 @@ func perform(control *guest.Conn, r *run) error {
 	}
 	q := r.request()
 	q.Cgroup = group
+	if r.Exe != 0 {
+		if q.Exe, err = os.Open("/" + exeFile); err != nil {
+			return err
+		}
+		defer q.Exe.Close()
+	}
 	var ours [3]*os.File
 	for i := range 3 {
 		read, write, err := os.Pipe()

@@ -1,10 +1,13 @@
 package microvm
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"strings"
 	"syscall"
 
@@ -18,6 +21,7 @@ import (
 // The frames between the supervisor and the monitor, and between the monitor and the guest.
 const (
 	frameJob    guest.Kind = 'j' // supervisor → monitor: part of a job; an empty one ends it
+	frameExe    guest.Kind = 'e' // likewise, after a job with an Exe: part of the program; an empty one ends it
 	frameSignal guest.Kind = 's' // supervisor → monitor → guest: one byte
 
 	frameBooted  guest.Kind = 'b' // guest → monitor → supervisor: the guest is up
@@ -90,6 +94,7 @@ type run struct {
 	Peer    bool
 	PIDs    int64
 
+	Exe       uint32 // mode of the program that is given by descriptor; 0: there is none
 	Argv, Env []text
 	Dir       text
 	UID, GID  int
@@ -119,37 +124,53 @@ type mounted struct {
 	Writable bool
 }
 
-const jobFile = "vm/run.json"
+// Files of the guest's initramfs.
+const (
+	jobFile = "vm/run.json"
+	exeFile = "vm/exe"
+)
 
-// send gives the monitor its job.
-func (j *job) send(c *guest.Conn) error {
+// send gives the monitor its job; exe is nil, or the program.
+func (j *job) send(c *guest.Conn, exe io.ReaderAt) error {
 	b, err := json.Marshal(j)
 	if err != nil {
 		return err
 	}
-	if err := c.Send(frameJob, b); err != nil {
+	if err := errors.Join(c.Send(frameJob, b), c.Send(frameJob, nil)); err != nil || j.Run.Exe == 0 {
 		return err
 	}
-	return c.Send(frameJob, nil)
+	return errors.Join(c.SendAll(frameExe, io.NewSectionReader(exe, 0, math.MaxInt64)), c.Send(frameExe, nil))
 }
 
-func receiveJob(c *guest.Conn) (*job, error) {
-	var all []byte
-	for {
-		k, body, err := c.Receive()
-		if err != nil {
-			return nil, err
-		}
-		if k != frameJob {
-			return nil, fmt.Errorf("a frame %q instead of a job", k)
-		}
-		if len(body) == 0 {
-			break
-		}
-		all = append(all, body...)
+// receiveJob takes what send sends; the program goes to exe.
+func receiveJob(c *guest.Conn, exe io.Writer) (*job, error) {
+	var b bytes.Buffer
+	if err := receiveAll(c, frameJob, &b); err != nil {
+		return nil, err
 	}
 	j := new(job)
-	return j, json.Unmarshal(all, j)
+	if err := json.Unmarshal(b.Bytes(), j); err != nil || j.Run.Exe == 0 {
+		return j, err
+	}
+	return j, receiveAll(c, frameExe, exe)
+}
+
+// receiveAll takes frames of one kind, up to the empty one.
+func receiveAll(c *guest.Conn, kind guest.Kind, to io.Writer) error {
+	for {
+		k, body, err := c.Receive()
+		switch {
+		case err != nil:
+			return err
+		case k != kind:
+			return fmt.Errorf("a frame %q instead of %q", k, kind)
+		case len(body) == 0:
+			return nil
+		}
+		if _, err := to.Write(body); err != nil {
+			return err
+		}
+	}
 }
 
 // failed is why a program did not start.

@@ -18,10 +18,15 @@ func TestJob(t *testing.T) {
 	var b bytes.Buffer
 	c := &guest.Conn{RW: &b}
 	args := []string{"", "\xff\x00ü", strings.Repeat("x", 3*guest.MaxBody)}
-	if err := (&job{Run: run{Argv: texts(args), Dir: "/\xfe", Filter: []byte{0, 1}}}).send(c); err != nil {
+	program := strings.Repeat("\x7fELF", guest.MaxBody/2)
+	if err := (&job{Run: run{Exe: 0o555, Argv: texts(args), Dir: "/\xfe", Filter: []byte{0, 1}}}).send(c, strings.NewReader(program)); err != nil {
 		t.Fatal(err)
 	}
-	j, err := receiveJob(c)
+	var exe bytes.Buffer
+	j, err := receiveJob(c, &exe)
+	if exe.String() != program {
+		t.Errorf("the program came as %d bytes of %d, or others", exe.Len(), len(program))
+	}
 	if err != nil || strings.Join(strs(j.Run.Argv), " ") != strings.Join(args, " ") || j.Run.Dir != "/\xfe" || !bytes.Equal(j.Run.Filter, []byte{0, 1}) {
 		t.Errorf("%.200v, %v", j, err)
 	}

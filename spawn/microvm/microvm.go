@@ -48,16 +48,18 @@ type Options struct {
 	MonitorArgs, GuestArgs []string
 	// Cache is the directory of QEMU and the kernel, see vm/debian; "": the user's own.
 	Cache string
+	// Kernel is the path of a bzImage with 9p and virtio; "": the one in Cache.
+	// Modules is the directory of its modules; "": /lib/modules/RELEASE.
+	Kernel, Modules string
 }
-
-// bootTimeout is how long a guest may take to its program: far more than any
-// does, for emulation on a busy host is slow, and less than for ever.
-const bootTimeout = 5 * time.Minute
 
 // Backend implements spawn.Backend.
 type Backend struct {
 	options Options
 	native  *native.Backend
+
+	mu    sync.Mutex
+	noKVM string // why, where a guest did not boot with it and did without
 }
 
 // New makes the backend. Nothing is started before the first Start.
@@ -89,6 +91,25 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 	if err != nil {
 		return nil, err
 	}
+	j := s.job(r)
+	var exe *os.File
+	if r.Exe != nil {
+		if exe, err = spawn.OpenExe(r); err != nil {
+			return nil, err
+		}
+		defer exe.Close()
+		if err := j.program(exe); err != nil {
+			return nil, err
+		}
+	}
+	device, why := b.kvm()
+	return b.hardware(ctx, device, why, func(ctx context.Context, device *os.File, why string) (spawn.Process, error) {
+		return s.start(ctx, r, j, exe, device, why)
+	})
+}
+
+// start starts a machine: with KVM's device, or emulated, and then why.
+func (s *supply) start(ctx context.Context, r *spawn.Request, j *job, exe, device *os.File, why string) (spawn.Process, error) {
 	program, err := os.Open(s.program)
 	if err != nil {
 		return nil, programGate(err)
@@ -99,14 +120,15 @@ func (b *Backend) Start(ctx context.Context, r *spawn.Request) (spawn.Process, e
 		return nil, err
 	}
 	outer.Exe = program
-	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, fmt.Errorf("the guest did not start its program within %v", bootTimeout))
-	defer cancel()
-	inner, err := b.native.Start(ctx, outer)
+	if j.Machine.KVM = device != nil; device != nil {
+		outer.Guest = &spawn.Guest{Keep: []*os.File{device}}
+	}
+	inner, err := s.native.Start(ctx, outer)
 	if err != nil {
 		return nil, asVMM(err)
 	}
-	p := &process{Process: inner, machine: s.machine(), read: make(chan struct{}), phases: inner.Phases()}
-	if err := p.boot(ctx, s.job(r)); err != nil {
+	p := &process{Process: inner, machine: s.machine(why), read: make(chan struct{}), phases: inner.Phases()}
+	if err := p.boot(ctx, j, exe); err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -142,7 +164,7 @@ type process struct {
 
 // boot gives the monitor its job and waits for the program. The wait has four
 // exits: it runs, something died or failed, the time is up, the caller gave up.
-func (p *process) boot(ctx context.Context, j *job) error {
+func (p *process) boot(ctx context.Context, j *job, exe *os.File) error {
 	began := time.Now()
 	raw, _, err := p.Process.(spawn.Peers).Accept(ctx)
 	if err != nil {
@@ -152,7 +174,7 @@ func (p *process) boot(ctx context.Context, j *job) error {
 	p.raw, p.conn = raw, &guest.Conn{RW: raw}
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
-	err = j.send(p.conn)
+	err = j.send(p.conn, exe)
 	for err == nil {
 		var k guest.Kind
 		var body []byte

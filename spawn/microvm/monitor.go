@@ -56,11 +56,16 @@ type monitor struct {
 }
 
 func (m *monitor) run() error {
-	j, err := receiveJob(m.host)
+	exe, err := memory("exe")
+	if err != nil {
+		return err
+	}
+	j, err := receiveJob(m.host, exe)
 	if err != nil {
 		return fmt.Errorf("monitor: %w", err)
 	}
-	initrd, err := pack(j)
+	initrd, err := pack(j, exe)
+	exe.Close()
 	if err != nil {
 		return err
 	}
@@ -164,17 +169,25 @@ func die(status syscall.WaitStatus) error {
 }
 
 // pack makes the initramfs, in memory.
-func pack(j *job) (*os.File, error) {
-	fd, err := unix.MemfdCreate("initramfs", unix.MFD_CLOEXEC)
+func pack(j *job, exe *os.File) (*os.File, error) {
+	f, err := memory("initramfs")
 	if err != nil {
-		return nil, fmt.Errorf("initramfs: %w", err)
+		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), "initramfs")
-	if err := packInto(f, j); err != nil {
+	if err := packInto(f, j, exe); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// memory is an empty file in memory.
+func memory(name string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // drain writes a stream of the guest's to one of ours.

@@ -31,6 +31,7 @@ type supply struct {
 	qemuDir        string // the directory of all that QEMU is
 	qemu, data     []string
 	image, modules string
+	release        string
 }
 
 // Fetch puts into the cache what Start needs.
@@ -81,7 +82,7 @@ func (b *Backend) supply() (*supply, error) {
 		return nil, missing(spawn.VMM, err)
 	}
 	s.qemuDir = filepath.Join(cache.Dir, strings.Split(rel, "/")[0])
-	if s.image, s.modules, err = cache.Kernel(context.Background(), KernelName, io.Discard); err != nil {
+	if err = s.kernel(cache); err != nil {
 		return nil, missing(spawn.GuestKernel, err)
 	}
 	if s.program = b.options.Program; s.program == "" {
@@ -95,6 +96,28 @@ func (b *Backend) supply() (*supply, error) {
 		return nil, programGate(err)
 	}
 	return s, nil
+}
+
+// kernel finds the guest's.
+func (s *supply) kernel(cache debian.Cache) error {
+	s.image, s.modules = s.options.Kernel, s.options.Modules
+	if s.image == "" {
+		var err error
+		if s.image, s.modules, err = cache.Kernel(context.Background(), KernelName, io.Discard); err != nil {
+			return err
+		}
+	}
+	var err error
+	if s.release, err = vm.Release(s.image); err != nil {
+		return err
+	}
+	if s.modules == "" {
+		s.modules = filepath.Join("/lib/modules", s.release)
+	}
+	if _, err = os.Stat(filepath.Join(s.modules, "kernel")); err != nil {
+		return fmt.Errorf("the modules of %s: %w", s.image, err)
+	}
+	return nil
 }
 
 // static refuses what a guest could not start.
@@ -132,13 +155,13 @@ func programGate(err error) error {
 	}
 }
 
-// machine says for people how guests run here.
-func (s *supply) machine() string {
-	why := "QEMU has no /dev/kvm in its sandbox"
-	if usable, no := vm.KVM(); !usable {
-		why = no
+// machine says for people how a guest runs: by KVM, or why it is emulated.
+func (s *supply) machine(why string) string {
+	how := "KVM"
+	if why != "" {
+		how = "emulated (" + why + ")"
 	}
 	version, _, _ := strings.Cut(debian.Version("qemu-system-x86"), "+")
 	_, version, _ = strings.Cut(version, ":")
-	return fmt.Sprintf("QEMU %s, emulated (%s); Linux %s", version, why, strings.TrimPrefix(filepath.Base(s.image), "vmlinuz-"))
+	return fmt.Sprintf("QEMU %s, %s; Linux %s", version, how, s.release)
 }

@@ -90,6 +90,20 @@ func Cases() []Case {
 type column struct {
 	backend string
 	except  map[string]string // by the ID of a case, or by a prefix of it that ends in "*"
+
+	// Where the actor has a kernel of its own, whatever the host's has.
+	facts  map[string]bool // what that has; see expect
+	slow   int             // how many times slower it is; it is then attacked only where it is named
+	memory int64           // bytes of its limit that are not the program's
+}
+
+// columnOf is a backend's column; without one it is as most.
+func columnOf(backend string) column {
+	cols := columns()
+	if i := slices.IndexFunc(cols, func(c column) bool { return c.backend == backend }); i >= 0 {
+		return cols[i]
+	}
+	return column{backend: backend}
 }
 
 // want is what a backend is declared to do about a case.

@@ -51,7 +51,7 @@ func mute(id, says string, payload []byte) Case {
 		if s.control {
 			spec.Argv = append(spec.Argv, "properly")
 		}
-		spec.Peer, spec.BootTimeout = true, 300*time.Millisecond
+		spec.Peer, spec.BootTimeout = true, s.soon(300*time.Millisecond)
 		if s.control {
 			spec.BootTimeout = patience
 		}
@@ -235,7 +235,7 @@ func stranger(s *stage) (string, error) {
 	} else {
 		go func() { _, _ = io.Copy(io.Discard, r) }()
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(s.ctx, s.soon(300*time.Millisecond))
 	if s.control {
 		cancel()
 		ctx, cancel = context.WithTimeout(s.ctx, patience)

@@ -217,8 +217,8 @@ func leakCases() []Case {
 					return err
 				}
 				for line := range strings.Lines(string(b)) {
-					if f := strings.Fields(line); len(f) > 4 && f[4] == "/" && f[3] == "/" && !strings.Contains(line, " - tmpfs ") {
-						return nil // the root of the host's file system
+					if f := strings.Fields(line); len(f) > 4 && f[4] == "/" && !strings.Contains(line, " - tmpfs ") {
+						return nil // the host's root, and where it lies on its file system
 					}
 				}
 				return word("none")

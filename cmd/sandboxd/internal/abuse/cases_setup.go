@@ -183,7 +183,7 @@ func directory(s *stage) (string, error) {
 			return "", err
 		}
 	}
-	for fd := 3; fd < 32; fd++ {
+	for fd := 3; fd < 3+s.some(30); fd++ {
 		spec := s.this("started")
 		spec.Dir = fmt.Sprintf("/proc/self/fd/%d", fd)
 		link := fmt.Sprintf("/link%d", fd)
@@ -235,7 +235,7 @@ func mountRace(s *stage) (string, error) {
 	spec := s.this("started")
 	spec.Mounts = []rootfs.Mount{{Source: data, Target: "/data", Writable: true}, {Source: other, Target: "/data/sub", Writable: true}}
 	started, refused := 0, 0
-	for range 40 {
+	for range s.some(40) {
 		got, serr := s.start(spec)
 		switch err = errors.Join(err, serr); got {
 		case Through:

@@ -41,6 +41,14 @@ func columns() []column {
 			"resource/threads":         "exited # as before",
 			"resource/memory-tmp":      "on disk; without cgroup-memory: refused # /tmp does not look like memory there, so the attack gives up; it counts as memory all the same",
 		}},
+		{
+			backend: "microvm", slow: 10, memory: 256 << 20,
+			facts: map[string]bool{ // Debian's 6.1, with control groups of version 2
+				"own-ids": true, "root": true, "landlock-truncate": false, "landlock-scopes": false, "exec-seals": false,
+				"cgroup-memory": true, "cgroup-pids": true, "cgroup-cpu": true, "cgroup-cpu-time": true,
+			},
+			except: map[string]string{},
+		},
 		{backend: "process", except: map[string]string{
 			"filesystem/granted-*":          mounts,
 			"filesystem/truncate":           "EACCES; without landlock-truncate: OK # Landlock of this kernel does not hold it, and there is no other wall; the report says so",

@@ -21,7 +21,7 @@ type Matrix struct {
 	Neighbours []Neighbour `json:"neighbours"`
 }
 
-// Skipped is a backend that does not work here, and why.
+// Skipped is a backend that was not attacked, and why.
 type Skipped struct {
 	Backend string `json:"backend"`
 	Why     string `json:"why"`
@@ -144,7 +144,7 @@ func (m *Matrix) Text(w io.Writer) error {
 		b.WriteString("\n")
 	}
 	for _, s := range m.Skipped {
-		fmt.Fprintf(&b, "not run: %s does not work here: %s\n", s.Backend, s.Why)
+		fmt.Fprintf(&b, "not run: %s: %s\n", s.Backend, s.Why)
 	}
 	if len(m.Neighbours) > 0 {
 		fmt.Fprintf(&b, "A neighbour's small loop beside each bomb (worst hundredth at most %v)\n", bound)

@@ -11,14 +11,14 @@ func Page(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(`# Attacks, and what each backend does about them
 
-Written by ` + "`sandboxd selftest --list`" + `. ` + "`sandboxd selftest`" + ` runs all of it on your host; ` + "`--control`" + ` also shows that each attack
+Written by ` + "`sandboxd selftest --list`" + `. ` + "`sandboxd selftest`" + ` runs all of it on your host, but for ` + "`microvm`" + `, which must be named; ` + "`--control`" + ` also shows that each attack
 works where the wall is not.
 
 A cell has the outcomes of which one is expected: an errno, the reason in the report, or a word. ` + "`OK`" + ` means that nothing
 stops it: no boundary, and the text says why. *Without* says what is so on a host that lacks something: ` + "`own-ids`" + ` (for an ordinary
 user without subordinate ids the init and the program are that user), ` + "`landlock-scopes`" + ` (a kernel before 6.12), ` + "`landlock-truncate`" + ` (before 6.2), ` + "`exec-seals`" + ` (before 6.3), ` + "`idmapped-mounts`" + ` (TMPDIR
 on tmpfs before 6.3), ` + "`cgroup-memory`" + ` and the like (no such controller, or none
-delegated).
+delegated). With ` + "`microvm`" + ` it is the guest's kernel that has or lacks them.
 `)
 	cols := columns()
 	for _, class := range Classes() {

@@ -21,9 +21,9 @@ import (
 // stage is what one run of a case has: a directory of its own on the host, the
 // Spec of its sandbox, and what it must undo.
 type stage struct {
-	ctx     context.Context
-	suite   *Suite
-	backend string
+	ctx   context.Context
+	suite *Suite
+	column
 	bare    bool // outside of a sandbox
 	control bool // Run leaves the attack out, or takes the wall away
 	dir     string
@@ -46,12 +46,18 @@ func (s *stage) after(f func()) { s.undo = append(s.undo, f) }
 func (s *stage) this(args ...string) sandbox.Spec {
 	spec := sandbox.This(append([]string{"selftest", AttackArg}, args...)...)
 	spec.Backend, spec.Peer = s.backend, false
-	spec.Limits.Timeout, spec.Limits.Output = patience, 64<<10
+	spec.Limits.Timeout, spec.Limits.Output = s.soon(patience), 64<<10
 	return spec
 }
 
-// patience ends an attack that hangs. Nothing takes a tenth of it.
+// patience ends an attack that hangs. Nothing takes a tenth of it, but where all is slow.
 const patience = 20 * time.Second
+
+// soon is d, where most do in a tenth of it what it is for.
+func (s *stage) soon(d time.Duration) time.Duration { return d * time.Duration(max(s.slow, 1)) }
+
+// some is n starts, or as many as do not take for ever.
+func (s *stage) some(n int) int { return n / max(s.slow, 1) }
 
 // outside is the attacker outside of any sandbox.
 func (s *stage) outside(flags uintptr, args ...string) *exec.Cmd {

@@ -25,7 +25,7 @@ import (
 
 // Options of a Suite.
 type Options struct {
-	Backends []string // whose columns to run; nil: all that work here
+	Backends []string // whose columns to run; nil: all that work here and are not slow
 	Only     []string // classes or IDs; nil: all
 	Control  bool     // show of each case that it can fail
 	Victim   bool     // measure a neighbour beside the bombs
@@ -143,6 +143,10 @@ func (s *Suite) Run(ctx context.Context) (*Matrix, error) {
 	var cols []column
 	has := map[string]func(string) bool{}
 	for _, col := range columns() {
+		if s.options.Backends == nil && col.slow > 0 {
+			m.Skipped = append(m.Skipped, Skipped{col.backend, "it is slow; name it to have it attacked"})
+			continue
+		}
 		if s.options.Backends != nil && !slices.Contains(s.options.Backends, col.backend) {
 			continue
 		}
@@ -155,11 +159,14 @@ func (s *Suite) Run(ctx context.Context) (*Matrix, error) {
 			if s.options.Backends != nil {
 				return nil, fmt.Errorf("the backend %s does not work here: %w", col.backend, err)
 			}
-			m.Skipped = append(m.Skipped, Skipped{col.backend, err.Error()})
+			m.Skipped = append(m.Skipped, Skipped{col.backend, "it does not work here: " + err.Error()})
 			continue
 		}
 		cols, m.Backends = append(cols, col), append(m.Backends, col.backend)
 		has[col.backend] = func(what string) bool {
+			if has, own := col.facts[what]; own {
+				return has
+			}
 			if what == "own-ids" { // for the init, and for the program
 				what = map[bool]string{true: "root", false: string(spawn.TwoIDs)}[s.held["root"]]
 			}
@@ -175,7 +182,7 @@ func (s *Suite) Run(ctx context.Context) (*Matrix, error) {
 		return nil, err
 	}
 	if i := slices.IndexFunc(m.Backends, func(b string) bool { return sandbox.Reaches(b) != sandbox.FloorProcess }); i >= 0 {
-		spec := (&stage{backend: m.Backends[i]}).this("started")
+		spec := (&stage{column: columnOf(m.Backends[i])}).this("started")
 		spec.Mounts = []rootfs.Mount{{Source: s.dir, Target: "/data"}}
 		p, err := s.host.Start(ctx, spec)
 		if err == nil {
@@ -234,7 +241,7 @@ func (s *Suite) begin(ctx context.Context, backend string) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &stage{ctx: ctx, suite: s, backend: backend, dir: dir, spec: &sandbox.Spec{}}
+	st := &stage{ctx: ctx, suite: s, column: columnOf(backend), dir: dir, spec: &sandbox.Spec{}}
 	st.after(func() { _ = os.RemoveAll(dir) }) // Close removes what cannot be removed now
 	return st, os.Chmod(dir, 0o755)
 }
@@ -259,6 +266,9 @@ func (s *Suite) attack(ctx context.Context, c *Case, backend string, opened func
 	}
 	if opened != nil {
 		opened(&spec)
+	}
+	if spec.Limits.Memory > 0 {
+		spec.Limits.Memory += st.memory
 	}
 	spec.Argv = append(spec.Argv, st.args...)
 	var out bytes.Buffer
