@@ -171,7 +171,7 @@ vm-smoke: .cache/vmrun bin/sandboxd bin/sandboxd-container ## Run in guests what
 	@MAKE='$(MAKE)' scripts/vm-smoke.sh -vmrun '$(VMRUN)' $(MATRIXFLAGS) smoke
 
 .PHONY: test-matrix
-test-matrix: .cache/vmrun .cache/vmroot.img bin/sandboxd bin/sandboxd-container bin/runsc ## Run all tests on all kernels and cgroup layouts, for hours, and write docs/vm-matrix.md
+test-matrix: .cache/vmrun .cache/vmroot.img bin/sandboxd bin/sandboxd-container bin/runsc ## Run all tests on all kernels and cgroup layouts, for hours, and write docs/vm-matrix.*
 	go run ./integration/matrix -vmrun '$(VMRUN)' -markdown docs/vm-matrix.md $(MATRIXFLAGS) all
 
 .PHONY: .cache/vmrun

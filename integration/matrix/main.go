@@ -7,16 +7,15 @@
 //	matrix -vmrun "…" -resume all                            # the rows that have not passed
 //
 // Each row is a guest of its own, and two run at a time. What one says is in
-// .cache/matrix while it runs, and stays there if it fails. The results of all
-// rows are kept there too: the table shows every row's last one, and of which
-// version it is. It exits 1 if any failed.
+// .cache/matrix while it runs, and stays there if it fails. With -markdown the
+// results are kept beside that page: it shows every row's last one, and of
+// which version it is. It exits 1 if any failed.
 //
 // Non-goals: what a guest is (package vm/vmrun), and what its tests need.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -31,7 +30,7 @@ import (
 	"time"
 )
 
-const dir = ".cache/matrix" // of test binaries, results, and what rows say
+const dir = ".cache/matrix" // of test binaries, and what rows say
 
 type options struct {
 	vmrun    []string
@@ -65,26 +64,26 @@ func (o *options) matrix(ctx context.Context, which string) (code int, err error
 	if err != nil {
 		return 0, err
 	}
-	rows, err := o.pick(all)
+	kept, err := openBook(o.results())
 	if err != nil {
 		return 0, err
 	}
-	version, err := describe(ctx)
+	rows, err := o.pick(all, kept)
 	if err != nil {
 		return 0, err
 	}
-	if err := errors.Join(build(ctx, rows), forget(rows)); err != nil {
+	version, err := describe(ctx, o)
+	if err != nil {
+		return 0, err
+	}
+	if err := build(ctx, rows); err != nil {
 		return 0, err
 	}
 	begin := time.Now()
-	failed := runAll(ctx, o, version, rows)
+	failed := runAll(ctx, o, version, rows, kept)
 	fmt.Printf("matrix: %d rows, %d failed, %s\n", len(rows), failed, time.Since(begin).Round(time.Second))
 	if o.markdown != "" {
-		results, err := stored(all)
-		if err == nil {
-			err = os.WriteFile(o.markdown, page(all, results), 0o644)
-		}
-		if err != nil {
+		if err := os.WriteFile(o.markdown, page(all, kept.of(all)), 0o644); err != nil {
 			return 1, err
 		}
 	}
@@ -92,6 +91,14 @@ func (o *options) matrix(ctx context.Context, which string) (code int, err error
 		return 1, context.Cause(ctx)
 	}
 	return min(failed, 1), nil
+}
+
+// results is the file beside the page; "" without one.
+func (o *options) results() string {
+	if o.markdown == "" {
+		return ""
+	}
+	return strings.TrimSuffix(o.markdown, ".md") + ".json"
 }
 
 func rowsOf(ctx context.Context, which string) ([]row, error) {
@@ -106,7 +113,7 @@ func rowsOf(ctx context.Context, which string) ([]row, error) {
 }
 
 // pick are the rows that are to run.
-func (o *options) pick(all []row) ([]row, error) {
+func (o *options) pick(all []row, kept *book) ([]row, error) {
 	match, err := regexp.Compile(o.only)
 	if err != nil {
 		return nil, fmt.Errorf("-only: %w", err)
@@ -116,11 +123,7 @@ func (o *options) pick(all []row) ([]row, error) {
 		return nil, fmt.Errorf("no row matches %q", o.only)
 	}
 	if o.resume {
-		results, err := stored(rows)
-		if err != nil {
-			return nil, err
-		}
-		rows = pending(rows, results)
+		rows = kept.pending(rows)
 	}
 	return rows, nil
 }
@@ -163,9 +166,9 @@ func build(ctx context.Context, rows []row) error {
 	return nil
 }
 
-// runAll runs the rows in order, some at a time, prints and stores each as it
+// runAll runs the rows in order, some at a time, prints and keeps each as it
 // ends, and says how many failed.
-func runAll(ctx context.Context, o *options, version string, rows []row) (failed int) {
+func runAll(ctx context.Context, o *options, version string, rows []row, kept *book) (failed int) {
 	next := make(chan row)
 	var one sync.Mutex
 	var group sync.WaitGroup
@@ -176,7 +179,7 @@ func runAll(ctx context.Context, o *options, version string, rows []row) (failed
 				res.Version = version
 				one.Lock()
 				if ctx.Err() == nil { // it ended by itself
-					if err := res.store(); err != nil {
+					if err := kept.put(&res); err != nil {
 						res.OK, res.Why = false, strings.TrimPrefix(res.Why+"; "+err.Error(), "; ")
 					}
 				}

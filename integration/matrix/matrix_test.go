@@ -62,34 +62,49 @@ func TestPage(t *testing.T) {
 
 func TestResume(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	o := options{markdown: "page.md"}
 	all := everything([]string{"ipc", "sandbox"})
 	passed := result{row: all[0], OK: true, Passed: 7, Apart: []string{"why"}, Took: 3, Version: "v1"}
 	failed := result{row: all[2], Why: "failed: TestX", Failed: []string{"TestX"}}
-	for _, r := range []result{passed, failed, {row: smoke[0], OK: true}} {
-		if err := r.store(); err != nil {
-			t.Fatal(err)
+	b, err := openBook(o.results())
+	for _, r := range []result{{row: all[0]}, failed, passed} {
+		if err == nil {
+			err = b.put(&r)
 		}
 	}
-	if got, err := stored(append(slices.Clone(smoke), all...)); err != nil || !reflect.DeepEqual(got, []result{passed, failed}) {
-		t.Errorf("%+v, %v", got, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("page.json")
+	if lines := strings.Count(string(text), "\n"); err != nil || lines != 4 {
+		t.Errorf("%d lines, %v:\n%s", lines, err, text)
+	}
+	b, err = openBook("page.json")
+	if err != nil || !reflect.DeepEqual(b.of(all), []result{passed, failed}) {
+		t.Fatalf("%+v, %v", b, err)
 	}
 	for o, want := range map[*options][]row{
 		{resume: true}:                              all[1:],
 		{resume: true, only: "^6.1 v2 root"}:        {all[1]},
 		{only: "^6.1 v2 root ipc|^6.1 v2 user ipc"}: {all[0], all[2]},
 	} {
-		if got, err := o.pick(all); err != nil || !slices.Equal(got, want) {
+		if got, err := o.pick(all, b); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%+v: %v, %v", o, got, err)
 		}
 	}
-	if err := forget(all); err != nil {
+	if err := os.WriteFile("page.json", text[:len(text)/2], 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := stored(all); err != nil || len(got) != 0 {
-		t.Errorf("%+v, %v", got, err)
+	if _, err := openBook("page.json"); err == nil || !strings.Contains(err.Error(), "page.json") {
+		t.Errorf("half a file: %v", err)
+	}
+	// Of a slice nothing is kept.
+	none, err := openBook((&options{}).results())
+	if err == nil {
+		err = none.put(&passed)
+	}
+	if files, _ := filepath.Glob("*"); err != nil || len(files) != 1 {
+		t.Errorf("%v, %v", files, err)
 	}
 }
 
