@@ -26,22 +26,22 @@ var errApp = errors.New("an error of the program's own")
 
 // talk is a conversation in which every kind of message is said, over two ends
 // of a connection; it returns what each side made of it.
-func talk(ctx context.Context, a, b io.ReadWriteCloser) (host, program error) {
+func talk(ctx context.Context, grace time.Duration, a, b io.ReadWriteCloser) (host, program error) {
 	var all sync.WaitGroup
-	all.Go(func() { host = hostSide(ctx, a) })
+	all.Go(func() { host = hostSide(ctx, grace, a) })
 	all.Go(func() { program = programSide(ctx, b) })
 	all.Wait()
 	return host, program
 }
 
-func hostSide(ctx context.Context, rw io.ReadWriteCloser) error {
+func hostSide(ctx context.Context, grace time.Duration, rw io.ReadWriteCloser) error {
 	arrival, err := session.Receive(ctx, rw)
 	if err != nil {
 		return err
 	}
 	var mux session.Mux
 	session.Handle(&mux, "add", func(_ context.Context, n int) (int, error) { return n + 1, nil })
-	s, err := arrival.Welcome(ctx, session.Welcome{Self: session.Ref{ID: "1", Name: "p"}, Epoch: 1}, session.Options{Self: session.Ref{ID: "0"}, Mux: &mux, Window: 256, Grace: 50 * time.Millisecond})
+	s, err := arrival.Welcome(ctx, session.Welcome{Self: session.Ref{ID: "1", Name: "p"}, Epoch: 1}, session.Options{Self: session.Ref{ID: "0"}, Mux: &mux, Window: 256, Grace: grace})
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func TestEveryFaultAtEveryFrame(t *testing.T) {
 						f := Faults{Do: do, At: at, Out: out}
 						a, b := net.Pipe()
 						spoilt := f.Wrap(a).(*spoiled)
-						host, program := talk(ctx, spoilt, b)
+						host, program := talk(ctx, 50*time.Millisecond, spoilt, b)
 						synctest.Wait() // until what read and wrote has gone, too
 						if max(spoilt.in.count, spoilt.out.count) >= mostFrames {
 							t.Fatal("there are more frames than are tried")
@@ -230,7 +230,7 @@ func TestFaultsOnSockets(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				host, program := talk(ctx, f.Wrap(os.NewFile(uintptr(fds[0]), "host")), os.NewFile(uintptr(fds[1]), "program"))
+				host, program := talk(ctx, limit/4, f.Wrap(os.NewFile(uintptr(fds[0]), "host")), os.NewFile(uintptr(fds[1]), "program"))
 				stop()
 				if err := judge(f, host, program); err != nil {
 					t.Error(err)

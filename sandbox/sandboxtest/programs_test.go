@@ -56,7 +56,7 @@ func worker(ctx context.Context, env *sandboxtest.Env) int {
 	if err != nil {
 		return 1
 	}
-	die := make(chan int, 1)
+	die := make(chan int) // not taken by itself, so that what comes next comes later
 	var m peer.Mux
 	serveCalls(ctx, &m, env, die)
 	serveStreams(&m, conn, die)

@@ -18,7 +18,8 @@ A cell has the outcomes of which one is expected: an errno, the reason in the re
 stops it: no boundary, and the text says why. *Without* says what is so on a host that lacks something: ` + "`own-ids`" + ` (for an ordinary
 user without subordinate ids the init and the program are that user), ` + "`landlock-scopes`" + ` (a kernel before 6.12), ` + "`landlock-truncate`" + ` (before 6.2), ` + "`exec-seals`" + ` (before 6.3), ` + "`idmapped-mounts`" + ` (TMPDIR
 on tmpfs before 6.3), ` + "`cgroup-memory`" + ` and the like (no such controller, or none
-delegated). With ` + "`microvm`" + ` it is the guest's kernel that has or lacks them.
+delegated). With ` + "`microvm`" + ` it is the guest's kernel that has or lacks them. There is no column of ` + "`wasm`" + `: a module has no
+system calls to attack with. What modules try, the tests of ` + "`spawn/wasm`" + ` do (TestAttacks and those beside it).
 `)
 	cols := columns()
 	for _, class := range Classes() {
