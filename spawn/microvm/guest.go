@@ -322,15 +322,26 @@ func output(c *guest.Conn, from *os.File) {
 	_ = c.Send(frameOut, nil)
 }
 
-// accept carries the connections of the actor's processes to the host, one after the other.
-func accept(peers spawn.Peers, c *guest.Conn) {
+// accept carries the connections of the actor's processes to the host.
+func accept(peers spawn.Peers, port *guest.Conn) {
+	r := &relay{port: port}
+	free := make(chan byte, mostLines)
+	for n := range byte(mostLines) {
+		free <- n
+	}
+	go func() {
+		_ = r.receive(func(number byte) error { return fmt.Errorf("the host connects, as %d", number) })
+	}()
 	for {
+		number := <-free
 		s, _, err := peers.Accept(context.Background())
 		if err != nil {
 			return
 		}
-		if c.Send(frameConnect, nil) != nil || carry(c, s) != nil {
+		l, _ := r.add(number, s, func() { free <- number })
+		if port.Send(frameConnect, []byte{number}) != nil {
 			return
 		}
+		go r.send(number, l)
 	}
 }

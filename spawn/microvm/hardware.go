@@ -12,34 +12,42 @@ import (
 )
 
 // How long a guest may take to its program: far more than any does, and less
-// than for ever. Emulation on a busy host is slow. A KVM that does not work,
-// such as one within another hypervisor, may hang.
+// than for ever. Emulation on a busy host is slow, and now and then QEMU breaks an
+// assertion of its own, or hangs. A KVM that does not work, such as one within
+// another hypervisor, may hang as well.
 const (
-	bootTimeout = 5 * time.Minute
-	kvmTimeout  = 90 * time.Second
+	kvmTimeout   = 90 * time.Second
+	firstTimeout = 2 * time.Minute
+	bootTimeout  = 5 * time.Minute
 )
 
 // hardware starts a machine by KVM's device where that works, and emulated where
-// there is none, and then why. A guest that does not boot by KVM is booted once
-// more without, and if that helps, so are all others.
-func (b *Backend) hardware(ctx context.Context, device *os.File, why string, start func(_ context.Context, device *os.File, why string) (spawn.Process, error)) (spawn.Process, error) {
-	within := func(limit time.Duration, device *os.File, why string) (spawn.Process, error) {
+// there is none, and then why. A guest that does not boot by KVM is booted without,
+// and if that helps, so are all others. One that does not boot emulated is booted
+// once more. A program is never started twice.
+func (b *Backend) hardware(ctx context.Context, device *os.File, why string, start func(_ context.Context, device *os.File, why string) (spawn.Process, error)) (p spawn.Process, err error) {
+	within := func(limit time.Duration) (again bool) {
 		ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the guest did not start its program within %v", limit))
 		defer cancel()
-		return start(ctx, device, why)
+		p, err = start(ctx, device, why)
+		_, step := errors.AsType[*spawn.StepError](err)
+		return errors.Is(err, spawn.ErrBoot) && !step
 	}
-	if device == nil {
-		return within(bootTimeout, nil, why)
+	fails := ""
+	if device != nil {
+		defer device.Close()
+		if !within(kvmTimeout) || ctx.Err() != nil {
+			return p, err
+		}
+		device, why = nil, "a guest does not boot with KVM: "+err.Error()
+		fails = why
 	}
-	defer device.Close()
-	p, err := within(kvmTimeout, device, "")
-	if _, step := errors.AsType[*spawn.StepError](err); !errors.Is(err, spawn.ErrBoot) || step || ctx.Err() != nil {
-		return p, err
+	if within(firstTimeout) && ctx.Err() == nil {
+		within(bootTimeout)
 	}
-	why = "a guest does not boot with KVM: " + err.Error()
-	if p, err = within(bootTimeout, nil, why); err == nil {
+	if err == nil && fails != "" {
 		b.mu.Lock()
-		b.noKVM = why
+		b.noKVM = fails
 		b.mu.Unlock()
 	}
 	return p, err

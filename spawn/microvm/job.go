@@ -34,8 +34,9 @@ const (
 	frameIn  guest.Kind = 'i' // monitor → guest: stdin; an empty one ends it, and sent back: nobody reads it
 	frameOut guest.Kind = 'o' // guest → monitor: output; an empty one ends it, and sent back: nobody reads it
 
+	// Of connections, see relay: a byte with the number of one comes first.
 	frameConnect guest.Kind = 'c' // guest → monitor: a program connects to the actor's socket
-	frameData    guest.Kind = 'd' // both ways; an empty one ends the connection that way
+	frameData    guest.Kind = 'd' // both ways; with nothing else it ends the connection that way
 )
 
 // The ports of a guest.

@@ -224,53 +224,22 @@ func feed(c *guest.Conn) {
 	_ = c.Send(frameIn, nil)
 }
 
-// forward carries connections of the guest's program to the actor's socket, one after the other.
-func forward(c *guest.Conn) {
-	for {
-		k, _, err := c.Receive()
-		if err != nil {
-			return
-		}
-		if k != frameConnect {
-			continue // of a connection that has ended
-		}
+// forward carries connections of the guest's program to the actor's socket.
+func forward(port *guest.Conn) {
+	r := &relay{port: port}
+	_ = r.receive(func(number byte) error {
 		raw, err := ipc.Dial(spawn.DefaultSocket)
 		if err != nil {
-			_ = c.Send(frameData, nil)
-			continue
+			return port.Send(frameData, []byte{number})
 		}
-		if carry(c, raw) != nil {
-			return
+		l, ok := r.add(number, raw, func() {})
+		if !ok {
+			raw.Close()
+			return fmt.Errorf("a second connection %d", number)
 		}
-	}
-}
-
-// carry moves one connection's bytes between a port and a socket, until both
-// ends have ended. The error is the port's.
-func carry(c *guest.Conn, s *ipc.Conn) error {
-	sent := make(chan error, 1)
-	go func() {
-		_ = c.SendAll(frameData, s)
-		sent <- c.Send(frameData, nil)
-	}()
-	var err error
-	for hung := false; ; {
-		var k guest.Kind
-		var body []byte
-		if k, body, err = c.Receive(); err != nil || k != frameData || len(body) == 0 {
-			break
-		}
-		if !hung {
-			_, werr := s.Write(body)
-			hung = werr != nil
-		}
-	}
-	_ = s.Hangup() // what it has sent is still read
-	if e := <-sent; err == nil {
-		err = e
-	}
-	s.Close()
-	return err
+		go r.send(number, l)
+		return nil
+	})
 }
 
 // tail keeps the last bytes written to it.
