@@ -396,12 +396,20 @@ func TestCancel(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	b := newBackend(t)
 	defer b.Close()
+	huge, err := os.Create(filepath.Join(spawntest.Dir(t), "huge"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer huge.Close()
+	if err := huge.Truncate(1 << 30); err != nil {
+		t.Fatal(err)
+	}
 	for want, change := range map[string]func(*spawn.Request){
 		"netns: unsupported: ":    func(r *spawn.Request) { r.HostNetwork = true },
 		"terminal: unsupported: ": func(r *spawn.Request) { r.Terminal = &spawn.Winsize{Rows: 1, Cols: 1} },
 		"seccomp: unsupported: ":  func(r *spawn.Request) { r.Notify = true },
-		"exe: unsupported: ":      func(r *spawn.Request) { r.Exe = os.Stdin },
-		"memory: unsupported: a limit of 64 MiB is less than the 288 MiB that": func(r *spawn.Request) { r.Memory = 64 << 20 },
+		"memory: unsupported: a guest with 224 MiB has no room for a program of 1024 MiB": func(r *spawn.Request) { r.Exe = huge },
+		"memory: unsupported: a limit of 64 MiB is less than the 288 MiB that":            func(r *spawn.Request) { r.Memory = 64 << 20 },
 	} {
 		r := request(t)
 		r.Argv = []string{"true"}
