@@ -115,6 +115,12 @@ func perform(control *guest.Conn, r *run) error {
 	if err := control.Send(frameBooted, nil); err != nil {
 		return err
 	}
+	// Whoever boots another machine, because this one took too long, has not said so to this one.
+	if k, _, err := control.Receive(); err != nil {
+		return err
+	} else if k != frameProceed {
+		return fmt.Errorf("a frame %q instead of leave to proceed", k)
+	}
 	q := r.request()
 	q.Cgroup = group
 	if r.Exe != 0 {

@@ -24,14 +24,14 @@ const (
 // hardware starts a machine by KVM's device where that works, and emulated where
 // there is none, and then why. A guest that does not boot by KVM is booted without,
 // and if that helps, so are all others. One that does not boot emulated is booted
-// once more. A program is never started twice.
+// once more. A program is never started twice: that only a guest may that was told to.
 func (b *Backend) hardware(ctx context.Context, device *os.File, why string, start func(_ context.Context, device *os.File, why string) (spawn.Process, error)) (p spawn.Process, err error) {
 	within := func(limit time.Duration) (again bool) {
 		ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the guest did not start its program within %v", limit))
 		defer cancel()
 		p, err = start(ctx, device, why)
-		_, step := errors.AsType[*spawn.StepError](err)
-		return errors.Is(err, spawn.ErrBoot) && !step
+		_, again = errors.AsType[unbooted](err)
+		return again
 	}
 	fails := ""
 	if device != nil {

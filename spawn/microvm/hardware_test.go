@@ -15,7 +15,7 @@ import (
 // A KVM that boots nothing is not asked again once a guest has booted without it;
 // an emulated machine gets a second try. What is not of booting is nobody's fault but its own.
 func TestBoots(t *testing.T) {
-	hangs := fmt.Errorf("%w: it hung", spawn.ErrBoot)
+	hangs := unbooted{fmt.Errorf("%w: it hung", spawn.ErrBoot)}
 	step := fmt.Errorf("%w: %w", spawn.ErrBoot, &spawn.StepError{Step: plan.Exec, Errno: 2})
 	other := errors.New("no cgroup")
 	for name, c := range map[string]struct {
@@ -76,7 +76,7 @@ func TestBootGivenUp(t *testing.T) {
 	_, err := b.hardware(ctx, nil, "", func(context.Context, *os.File, string) (spawn.Process, error) {
 		starts++
 		stop()
-		return nil, spawn.ErrBoot
+		return nil, unbooted{spawn.ErrBoot}
 	})
 	if starts != 1 || !errors.Is(err, spawn.ErrBoot) {
 		t.Errorf("%d starts, %v", starts, err)

@@ -25,6 +25,7 @@ const (
 	frameSignal guest.Kind = 's' // supervisor → monitor → guest: one byte
 
 	frameBooted  guest.Kind = 'b' // guest → monitor → supervisor: the guest is up
+	frameProceed guest.Kind = 'g' // supervisor → monitor → guest, then: start the program
 	frameStarted guest.Kind = 'r' // likewise: the program's exec has succeeded
 	frameFailed  guest.Kind = '!' // likewise, instead of frameStarted: JSON failed
 	frameExited  guest.Kind = 'x' // guest → monitor: JSON exited

@@ -162,13 +162,25 @@ type process struct {
 	closing sync.Once
 }
 
+// unbooted is the end of a start in which the program was not begun.
+type unbooted struct{ error }
+
+func (u unbooted) Unwrap() error { return u.error }
+
 // boot gives the monitor its job and waits for the program. The wait has four
 // exits: it runs, something died or failed, the time is up, the caller gave up.
-func (p *process) boot(ctx context.Context, j *job, exe *os.File) error {
-	began := time.Now()
+func (p *process) boot(ctx context.Context, j *job, exe *os.File) (err error) {
+	began, proceeds := time.Now(), false
+	defer func() {
+		if err != nil {
+			close(p.read)
+		}
+		if err != nil && !proceeds {
+			err = unbooted{err}
+		}
+	}()
 	raw, _, err := p.Process.(spawn.Peers).Accept(ctx)
 	if err != nil {
-		close(p.read)
 		return p.why(ctx, err)
 	}
 	p.raw, p.conn = raw, &guest.Conn{RW: raw}
@@ -185,22 +197,20 @@ func (p *process) boot(ctx context.Context, j *job, exe *os.File) error {
 		switch k {
 		case frameBooted:
 			p.phases = append(p.phases, spawn.Phase{Name: "boot", Took: now.Sub(began)})
-			began = now
+			began, proceeds = now, true
+			err = p.conn.Send(frameProceed, nil)
 		case frameStarted:
 			if !stop() {
-				close(p.read)
 				return fmt.Errorf("%w: %w", spawn.ErrBoot, context.Cause(ctx))
 			}
 			p.phases = append(p.phases, spawn.Phase{Name: "exec", Took: now.Sub(began)})
 			return nil
 		case frameFailed:
-			close(p.read)
 			return failure(body)
 		default:
 			err = fmt.Errorf("the monitor sent a frame %q", k)
 		}
 	}
-	close(p.read)
 	return p.why(ctx, err)
 }
 

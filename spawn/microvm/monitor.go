@@ -77,14 +77,14 @@ func (m *monitor) run() error {
 	defer machine.Kill()
 	port := func(i int) *guest.Conn { return &guest.Conn{RW: machine.Ports[i]} }
 	control, in := port(0), port(1)
-	go func() { // signals
+	go func() {
 		for {
 			k, body, err := m.host.Receive()
 			if err != nil {
 				return
 			}
-			if k == frameSignal && len(body) == 1 {
-				_ = control.Send(frameSignal, body)
+			if k == frameSignal && len(body) == 1 || k == frameProceed {
+				_ = control.Send(k, body)
 			}
 		}
 	}()
