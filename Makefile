@@ -113,7 +113,7 @@ vet: ## Run go vet
 .PHONY: unit
 unit: bin/runsc ## Run the tests of the packages
 	go test -count=1 -timeout 40m $(QUICK)
-	go test -short -count=1 -timeout 40m $(SLOW)
+	go test -short -skip '^TestKVM$$' -count=1 -timeout 40m $(SLOW)
 
 .PHONY: unit-slow
 unit-slow: bin/runsc ## Run all tests of the backends whose every start takes long

@@ -36,8 +36,8 @@ func TestMachine(t *testing.T) {
 	if i := res.report.Isolation; res.report.Choice.Isolation != sandbox.FloorVM || !strings.HasSuffix(i.Machine, "Linux "+release) || !strings.Contains(i.Machine, ", emulated (") && !strings.Contains(i.Machine, ", KVM;") || !res.missing("read-back") {
 		t.Errorf("the kernel is %q, and the report says %+v, %+v", release, res.report.Choice, i)
 	}
-	// It is the guest that runs out of memory. No hostile program: what they look at before they begin, the
-	// numbers of namespaces, another kernel gives again.
+	// It is the guest that runs out of memory. None of the programs in hostile: to be sure that they are in a
+	// sandbox they compare namespaces with the host's, and another kernel may give those the same numbers.
 	res = run("--isolation vm --memory 384m --cpus 1", "python3", "-c", "[b'%d' % i * (1 << 19) for i in range(1024)]")
 	res.want(t, 137, sandbox.OOM)
 	if res.report != nil && (res.report.Backend != "microvm" || res.report.Usage.MemoryPeak > 384<<20) {

@@ -5,28 +5,27 @@ import (
 	"os"
 )
 
-// KVM says whether this host can run a guest in hardware, and why not. The
-// answer is a promise of speed only: a guest under KVM still needs a deadline
+// KVM opens /dev/kvm where this host can run a guest in hardware, else says why
+// not. It is a promise of speed only: a guest under KVM still needs a deadline
 // for its boot.
 //
 // That /dev/kvm opens and even runs a few instructions proves nothing: a host
 // that is a guest itself, of a hypervisor without nesting, offers one that
 // interprets, and dies of the first instruction that it does not know. So the
 // processor's own flag decides.
-func KVM() (usable bool, why string) {
+func KVM() (device *os.File, why string) {
 	info, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
-		return false, err.Error()
+		return nil, err.Error()
 	}
 	if !hasVirtualisation(info) {
-		return false, "the processor shows neither vmx nor svm"
+		return nil, "the processor shows neither vmx nor svm"
 	}
-	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	device, err = os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
-		return false, err.Error() + "; is the kvm module loaded, and are you in the group kvm?"
+		return nil, err.Error() + "; is the kvm module loaded, and are you in the group kvm?"
 	}
-	f.Close()
-	return true, ""
+	return device, ""
 }
 
 func hasVirtualisation(cpuinfo []byte) bool {

@@ -68,8 +68,8 @@ type Config struct {
 	Network bool
 	// KVM uses the hardware; see KVM the function. Without it the guest is emulated.
 	KVM bool
-	// Device is /dev/kvm, open, for a QEMU that cannot open it itself. It stays the
-	// caller's. Nil: QEMU opens it.
+	// Device is /dev/kvm, open, for a QEMU that cannot open it itself, of version 10 or
+	// later. It stays the caller's. Nil: QEMU opens it.
 	Device *os.File
 	// Console receives what the guest's kernel and init say (ttyS0), written by one
 	// goroutine that has ended when Wait returns; nil throws it away.

@@ -100,7 +100,7 @@ func (s *supply) outer(r *spawn.Request) (*spawn.Request, error) {
 
 func mountAt(i int) string { return atMounts + "/" + strconv.Itoa(i) + "/at" }
 
-// job is what the monitor makes of r, whose Exe it reads.
+// job is what the monitor is to do for r, but for its Exe: see program.
 func (s *supply) job(r *spawn.Request) *job {
 	j := &job{Modules: atModules, Guest: s.options.GuestArgs, Run: run{
 		Peer: r.Peer, PIDs: r.PIDs, Argv: texts(r.Argv), Env: texts(r.Env), Dir: text(r.Dir), UID: r.UID, GID: r.GID,

@@ -27,9 +27,7 @@ func (b *Backend) Explain(r *spawn.Request) ([]plan.Section, error) {
 		device.Close()
 	}
 	c := s.job(r).config(nil, nil)
-	if c.KVM = device != nil; c.KVM {
-		c.Device = device // whose number is not shown
-	}
+	c.KVM, c.Device = device != nil, device // closed: what is shown is that there is one
 	line := strings.Join(c.Command(), " ")
 	return append(sections,
 		plan.Section{Name: "machine", Runs: "by the program of that actor, sandboxd's monitor, whose exec stands above: " + s.machine(why) + ": " + line, Steps: []plan.Step{}},

@@ -24,7 +24,8 @@ const (
 // hardware starts a machine by KVM's device where that works, and emulated where
 // there is none, and then why. A guest that does not boot by KVM is booted without,
 // and if that helps, so are all others. One that does not boot emulated is booted
-// once more. A program is never started twice: that only a guest may that was told to.
+// once more. No program is started twice: only a guest that was told to starts it,
+// and what fails after that is not unbooted.
 func (b *Backend) hardware(ctx context.Context, device *os.File, why string, start func(_ context.Context, device *os.File, why string) (spawn.Process, error)) (p spawn.Process, err error) {
 	within := func(limit time.Duration) (again bool) {
 		ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the guest did not start its program within %v", limit))
@@ -33,21 +34,20 @@ func (b *Backend) hardware(ctx context.Context, device *os.File, why string, sta
 		_, again = errors.AsType[unbooted](err)
 		return again
 	}
-	fails := ""
-	if device != nil {
+	tried := device != nil
+	if tried {
 		defer device.Close()
 		if !within(kvmTimeout) || ctx.Err() != nil {
 			return p, err
 		}
 		device, why = nil, "a guest does not boot with KVM: "+err.Error()
-		fails = why
 	}
 	if within(firstTimeout) && ctx.Err() == nil {
 		within(bootTimeout)
 	}
-	if err == nil && fails != "" {
+	if err == nil && tried && device == nil {
 		b.mu.Lock()
-		b.noKVM = fails
+		b.noKVM = why
 		b.mu.Unlock()
 	}
 	return p, err
@@ -61,12 +61,5 @@ func (b *Backend) kvm() (*os.File, string) {
 	if b.noKVM != "" {
 		return nil, b.noKVM
 	}
-	if usable, why := vm.KVM(); !usable {
-		return nil, why
-	}
-	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
-	if err != nil {
-		return nil, err.Error()
-	}
-	return f, ""
+	return vm.KVM()
 }

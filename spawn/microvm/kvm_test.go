@@ -14,9 +14,6 @@ import (
 // QEMU's own processor has svm, so a guest of it has a KVM: a machine in that
 // runs by it, where this host may have none. Its kernel is given by path.
 func TestKVM(t *testing.T) {
-	if testing.Short() {
-		t.Skip("does not apply: a short run boots no machine in a machine")
-	}
 	dir := spawntest.Dir(t)
 	program := copyParts(t, dir)
 	kernels, _ := filepath.Glob(dir + "/6.1-generic-*/boot/vmlinuz-*")

@@ -432,6 +432,9 @@ func TestGates(t *testing.T) {
 		{microvm.Options{Program: dir + "/none"}, "vmm: stat " + dir + "/none: no such file or directory (build sandboxd statically", spawn.VMM},
 		{microvm.Options{Program: "/bin/sh"}, "vmm: /bin/sh is linked dynamically, and a guest has no libraries (build", spawn.VMM},
 		{microvm.Options{Program: dir}, "vmm: " + dir + " is not a program (build", spawn.VMM},
+		{microvm.Options{Kernel: dir + "/none"}, "guest-kernel: vm: kernel: open " + dir + "/none: no such file or directory (name a bzImage", spawn.GuestKernel},
+		{microvm.Options{Kernel: "/bin/sh"}, "guest-kernel: vm: /bin/sh is no x86 kernel image (bzImage); an uncompressed vmlinux does not boot (name", spawn.GuestKernel},
+		{microvm.Options{Modules: dir}, "guest-kernel: modules are named, " + dir + ", and no kernel (name", spawn.GuestKernel},
 	} {
 		newBackend(t).Close() // fetches
 		b := microvm.New(c.options)

@@ -92,7 +92,7 @@ func (m *monitor) run() error {
 		m.outputs.Go(func() { drain(port(2+i), to) })
 	}
 	if j.Run.Peer {
-		go forward(port(4))
+		go func() { _ = forward(port(4), dialSupervisor) }() // it ends with the port, or with a guest that breaks the rules
 	}
 	for {
 		k, body, err := control.Receive()
@@ -224,17 +224,19 @@ func feed(c *guest.Conn) {
 	_ = c.Send(frameIn, nil)
 }
 
-// forward carries connections of the guest's program to the actor's socket.
-func forward(port *guest.Conn) {
+func dialSupervisor() (*ipc.Conn, error) { return ipc.Dial(spawn.DefaultSocket) }
+
+// forward carries connections of the guest's program to where dial leads.
+func forward(port *guest.Conn, dial func() (*ipc.Conn, error)) error {
 	r := &relay{port: port}
-	_ = r.receive(func(number byte) error {
-		raw, err := ipc.Dial(spawn.DefaultSocket)
+	return r.receive(func(number byte) error {
+		c, err := dial()
 		if err != nil {
 			return port.Send(frameData, []byte{number})
 		}
-		l, ok := r.add(number, raw, func() {})
+		l, ok := r.add(number, c, func() {})
 		if !ok {
-			raw.Close()
+			c.Close()
 			return fmt.Errorf("a second connection %d", number)
 		}
 		go r.send(number, l)

@@ -2,7 +2,8 @@ package microvm
 
 import (
 	"bytes"
-	"fmt"
+	"context"
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sandboxd/internal/hosttest"
 	"sandboxd/ipc"
 	"sandboxd/vm/guest"
 )
@@ -42,38 +44,40 @@ func conns(t *testing.T) (ours, theirs *ipc.Conn) {
 	return ours, theirs
 }
 
+// door is where the programs of a test connect.
+type door chan *ipc.Conn
+
+func (d door) Accept(context.Context) (*ipc.Conn, ipc.Cred, error) {
+	c, ok := <-d
+	if !ok {
+		return nil, ipc.Cred{}, os.ErrProcessDone
+	}
+	return c, ipc.Cred{}, nil
+}
+
+func (d door) Shut() error { return nil }
+
 // Many connections at once, and more than there are numbers one after the other:
 // each has its own bytes, and an end at either side is one at the other.
 func TestRelay(t *testing.T) {
 	a, b := files(t)
-	near, far := &relay{port: &guest.Conn{RW: a}}, &relay{port: &guest.Conn{RW: b}}
-	arrived := make(chan *ipc.Conn, mostLines)
-	over := make(chan error, 2)
-	go func() { over <- near.receive(func(byte) error { return io.ErrUnexpectedEOF }) }()
+	programs, arrived, over := make(door), make(chan *ipc.Conn, mostLines), make(chan error, 1)
+	defer close(programs)
+	go accept(programs, &guest.Conn{RW: a})
 	go func() {
-		over <- far.receive(func(number byte) error {
+		over <- forward(&guest.Conn{RW: b}, func() (*ipc.Conn, error) {
 			ours, theirs := conns(t)
-			l, ok := far.add(number, ours, func() {})
-			if !ok {
-				return fmt.Errorf("%d is in use", number)
-			}
 			arrived <- theirs
-			go far.send(number, l)
-			return nil
+			return ours, nil
 		})
 	}()
-	free := make(chan byte, mostLines)
-	for n := range byte(mostLines) {
-		free <- n
-	}
 	dial := func() (program, supervisor *ipc.Conn) {
 		ours, theirs := conns(t)
-		number := <-free
-		l, _ := near.add(number, ours, func() { free <- number })
-		if err := near.port.Send(frameConnect, []byte{number}); err != nil {
-			t.Error(err)
+		select {
+		case programs <- ours:
+		case <-time.After(hosttest.Patience(60)):
+			t.Fatal("no number is free")
 		}
-		go near.send(number, l)
 		return theirs, <-arrived
 	}
 	for round := range 3 {
@@ -105,21 +109,28 @@ func TestRelay(t *testing.T) {
 	if got, err := io.ReadAll(p); err != nil || len(got) > 0 {
 		t.Errorf("after the port: %q, %v", got, err)
 	}
-	for range 2 {
-		if err := <-over; err == nil {
-			t.Error("a relay ends without a reason")
-		}
-	}
-	for range mostLines {
-		select {
-		case <-free:
-		case <-time.After(deadlineOfRelay):
-			t.Fatal("a number is never free again")
-		}
+	if err := <-over; err == nil {
+		t.Error("forward ends without a reason")
 	}
 }
 
-const deadlineOfRelay = time.Minute
+// Where nobody answers, the program's connection ends, and its number is free again.
+func TestRelayNobody(t *testing.T) {
+	a, b := files(t)
+	programs := make(door)
+	defer close(programs)
+	go accept(programs, &guest.Conn{RW: a})
+	go func() {
+		_ = forward(&guest.Conn{RW: b}, func() (*ipc.Conn, error) { return nil, errors.New("nobody") })
+	}()
+	for range 2 * mostLines {
+		ours, theirs := conns(t)
+		programs <- ours
+		if got, err := io.ReadAll(theirs); err != nil || len(got) > 0 {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+}
 
 // A guest that breaks the rules loses its connections, and nothing else.
 func TestRelayHostile(t *testing.T) {
@@ -129,32 +140,28 @@ func TestRelayHostile(t *testing.T) {
 	}{
 		"no number":    {func(g *guest.Conn) error { return g.Send(frameConnect, nil) }, "of no connection"},
 		"a big number": {func(g *guest.Conn) error { return g.Send(frameData, []byte{mostLines, 1}) }, "of no connection"},
-		"a second one": {func(g *guest.Conn) error { _ = g.Send(frameConnect, []byte{3}); return g.Send(frameConnect, []byte{3}) }, "3 is in use"},
+		"a second one": {func(g *guest.Conn) error { return g.Send(frameConnect, []byte{3}) }, "a second connection 3"},
 		"another kind": {func(g *guest.Conn) error { return g.Send(frameExited, []byte{0}) }, "on the port of connections"},
 	} {
 		a, b := files(t)
-		g, r := &guest.Conn{RW: a}, &relay{port: &guest.Conn{RW: b}}
-		first, peer := conns(t)
-		l, _ := r.add(0, first, func() {})
-		go r.send(0, l)
+		peers := make(chan *ipc.Conn, 2)
+		g := &guest.Conn{RW: a}
 		go func() {
+			_ = g.Send(frameConnect, []byte{3})
 			// What was never connected, or has ended, is passed over.
 			_ = g.Send(frameData, []byte{5, 1})
 			_ = g.Send(frameData, []byte{5})
 			_ = c.frames(g)
 		}()
-		err := r.receive(func(number byte) error {
-			ours, _ := conns(t)
-			if l, ok := r.add(number, ours, func() {}); ok {
-				go r.send(number, l)
-				return nil
-			}
-			return fmt.Errorf("%d is in use", number)
+		err := forward(&guest.Conn{RW: b}, func() (*ipc.Conn, error) {
+			ours, theirs := conns(t)
+			peers <- theirs
+			return ours, nil
 		})
 		if err == nil || !strings.Contains(err.Error(), c.why) {
 			t.Errorf("%s: %v, want %q", name, err, c.why)
 		}
-		if got, err := io.ReadAll(peer); err != nil || len(got) > 0 {
+		if got, err := io.ReadAll(<-peers); err != nil || len(got) > 0 {
 			t.Errorf("%s: an earlier connection goes on: %q, %v", name, got, err)
 		}
 	}

@@ -30,7 +30,7 @@ type supply struct {
 	program        string // of monitor and guest
 	qemuDir        string // the directory of all that QEMU is
 	qemu, data     []string
-	image, modules string
+	image, modules string // of the kernel, whose uname -r says release
 	release        string
 }
 
@@ -58,7 +58,7 @@ func (b *Backend) Parts() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []string{s.program, s.qemuDir, s.image}, nil
+	return []string{s.program, s.qemuDir, s.image, s.modules}, nil
 }
 
 func (b *Backend) supply() (*supply, error) {
@@ -82,8 +82,8 @@ func (b *Backend) supply() (*supply, error) {
 		return nil, missing(spawn.VMM, err)
 	}
 	s.qemuDir = filepath.Join(cache.Dir, strings.Split(rel, "/")[0])
-	if err = s.kernel(cache); err != nil {
-		return nil, missing(spawn.GuestKernel, err)
+	if err := s.kernel(cache); err != nil {
+		return nil, err
 	}
 	if s.program = b.options.Program; s.program == "" {
 		self, err := os.Executable()
@@ -98,24 +98,32 @@ func (b *Backend) supply() (*supply, error) {
 	return s, nil
 }
 
-// kernel finds the guest's.
-func (s *supply) kernel(cache debian.Cache) error {
+// kernel finds the guest's: the one that was named, or that of the cache.
+func (s *supply) kernel(cache debian.Cache) (err error) {
 	s.image, s.modules = s.options.Kernel, s.options.Modules
-	if s.image == "" {
-		var err error
-		if s.image, s.modules, err = cache.Kernel(context.Background(), KernelName, io.Discard); err != nil {
-			return err
+	switch {
+	case s.image == "" && s.modules == "":
+		s.image, s.modules, err = cache.Kernel(context.Background(), KernelName, io.Discard)
+		if err == nil {
+			s.release, err = vm.Release(s.image)
 		}
-	}
-	var err error
-	if s.release, err = vm.Release(s.image); err != nil {
-		return err
+		if err != nil {
+			return missing(spawn.GuestKernel, err)
+		}
+		return nil
+	case s.image == "":
+		err = fmt.Errorf("modules are named, %s, and no kernel", s.modules)
+	default:
+		s.release, err = vm.Release(s.image)
 	}
 	if s.modules == "" {
 		s.modules = filepath.Join("/lib/modules", s.release)
 	}
-	if _, err = os.Stat(filepath.Join(s.modules, "kernel")); err != nil {
-		return fmt.Errorf("the modules of %s: %w", s.image, err)
+	if err == nil {
+		_, err = os.Stat(filepath.Join(s.modules, "kernel"))
+	}
+	if err != nil {
+		return &spawn.Gate{Feature: spawn.GuestKernel, Observed: err.Error(), Remedy: "name a bzImage by --vm-kernel and the directory of its modules by --vm-modules, or neither"}
 	}
 	return nil
 }

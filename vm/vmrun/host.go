@@ -142,11 +142,14 @@ func (r *runner) run(ctx context.Context) (int, error) {
 	defer initrd.Close()
 	config.Initrd = initrd
 	packed := time.Since(begin)
-	usable, why := vm.KVM()
-	if r.emulate {
-		usable, why = false, "--emulate"
+	why := "--emulate"
+	if !r.emulate {
+		var device *os.File
+		if device, why = vm.KVM(); device != nil {
+			device.Close() // QEMU opens it, for an older one could not be given it
+			config.KVM = true
+		}
 	}
-	config.KVM = usable
 	for try := 1; ; try++ {
 		how := "KVM"
 		if !config.KVM {

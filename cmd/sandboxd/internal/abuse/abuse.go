@@ -91,8 +91,8 @@ type column struct {
 	backend string
 	except  map[string]string // by the ID of a case, or by a prefix of it that ends in "*"
 
-	// Where the actor has a kernel of its own, whatever the host's has.
-	facts  map[string]bool // what that has; see expect
+	// Of a machine of the actor's own.
+	facts  map[string]bool // what its kernel has, whatever the host's has; see expect
 	slow   int             // how many times slower it is; it is then attacked only where it is named
 	memory int64           // bytes of its limit that are not the program's
 }

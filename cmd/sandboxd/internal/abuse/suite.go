@@ -164,8 +164,8 @@ func (s *Suite) Run(ctx context.Context) (*Matrix, error) {
 		}
 		cols, m.Backends = append(cols, col), append(m.Backends, col.backend)
 		has[col.backend] = func(what string) bool {
-			if has, own := col.facts[what]; own {
-				return has
+			if fact, own := col.facts[what]; own {
+				return fact
 			}
 			if what == "own-ids" { // for the init, and for the program
 				what = map[bool]string{true: "root", false: string(spawn.TwoIDs)}[s.held["root"]]
