@@ -423,6 +423,21 @@ func TestRefusals(t *testing.T) {
 // Without QEMU, a kernel or the program, the way to them is said.
 func TestGates(t *testing.T) {
 	dir := spawntest.Dir(t)
+	cache, err := debian.DefaultCache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	newBackend(t).Close() // fetches
+	kernels, _ := filepath.Glob(cache.Dir + "/" + microvm.KernelName + "-*/boot/vmlinuz-*")
+	if len(kernels) == 0 {
+		t.Fatal("no kernel in the cache")
+	}
+	packed, cloud := filepath.Join(dir, "packed"), filepath.Join(dir, "cloud")
+	err = errors.Join(os.MkdirAll(packed+"/kernel/fs/9p", 0o755), os.WriteFile(packed+"/kernel/fs/9p/9p.ko.xz", nil, 0o644),
+		os.MkdirAll(cloud+"/kernel", 0o755), os.WriteFile(cloud+"/modules.builtin", []byte("kernel/fs/ext4/ext4.ko\n"), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		options microvm.Options
 		want    string
@@ -434,9 +449,11 @@ func TestGates(t *testing.T) {
 		{microvm.Options{Program: dir}, "vmm: " + dir + " is not a program (build", spawn.VMM},
 		{microvm.Options{Kernel: dir + "/none"}, "guest-kernel: vm: kernel: open " + dir + "/none: no such file or directory (name a bzImage", spawn.GuestKernel},
 		{microvm.Options{Kernel: "/bin/sh"}, "guest-kernel: vm: /bin/sh is no x86 kernel image (bzImage); an uncompressed vmlinux does not boot (name", spawn.GuestKernel},
+		{microvm.Options{Kernel: kernels[0], Modules: dir}, "guest-kernel: stat " + dir + "/kernel: no such file or directory (name a bzImage", spawn.GuestKernel},
+		{microvm.Options{Kernel: kernels[0], Modules: packed}, "guest-kernel: " + packed + "/kernel/fs/9p/9p.ko.xz is compressed: name a copy", spawn.GuestKernel},
+		{microvm.Options{Kernel: kernels[0], Modules: cloud}, "guest-kernel: " + cloud + " has no 9p, by which", spawn.GuestKernel},
 		{microvm.Options{Modules: dir}, "guest-kernel: modules are named, " + dir + ", and no kernel (name", spawn.GuestKernel},
 	} {
-		newBackend(t).Close() // fetches
 		b := microvm.New(c.options)
 		r := request(t)
 		r.Argv = []string{"true"}

@@ -120,10 +120,27 @@ func (s *supply) kernel(cache debian.Cache) (err error) {
 		s.modules = filepath.Join("/lib/modules", s.release)
 	}
 	if err == nil {
-		_, err = os.Stat(filepath.Join(s.modules, "kernel"))
+		err = shares(s.modules)
 	}
 	if err != nil {
 		return &spawn.Gate{Feature: spawn.GuestKernel, Observed: err.Error(), Remedy: "name a bzImage by --vm-kernel and the directory of its modules by --vm-modules, or neither"}
+	}
+	return nil
+}
+
+// shares refuses modules with which a guest would not see its root: without 9p,
+// or compressed, for the monitor's sandbox has no program that unpacks them.
+func shares(modules string) error {
+	if _, err := os.Stat(filepath.Join(modules, "kernel")); err != nil {
+		return err
+	}
+	found, _ := filepath.Glob(filepath.Join(modules, "kernel/fs/9p/9p.ko*"))
+	builtin, err := os.ReadFile(filepath.Join(modules, "modules.builtin"))
+	switch {
+	case len(found) > 0 && filepath.Ext(found[0]) != ".ko":
+		return fmt.Errorf("%s is compressed: name a copy of the directory in which all modules are unpacked (xz -d, zstd -d, gzip -d)", found[0])
+	case len(found) == 0 && err == nil && !strings.Contains(string(builtin), "/9p.ko"):
+		return fmt.Errorf("%s has no 9p, by which a guest sees its root; Debian's kernels but the cloud ones do", modules)
 	}
 	return nil
 }
