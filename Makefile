@@ -116,8 +116,8 @@ unit: bin/runsc ## Run the tests of the packages
 	go test -short -skip '^TestKVM$$' -count=1 -timeout 40m $(SLOW)
 
 .PHONY: unit-slow
-unit-slow: bin/runsc ## Run all tests of the backends whose every start takes long
-	go test -count=1 -timeout 40m $(SLOW)
+unit-slow: bin/runsc ## Run all tests of the backends whose every start takes long: an hour, where machines are emulated
+	go test -count=1 -timeout 3h $(SLOW)
 
 # Debian's own Python is the one that python3-msgpack is for.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
